@@ -1,0 +1,37 @@
+# Every target makes its own .venv from pinned constraints. Needs Python 3.11 or newer, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo data test lint types architecture bench image clean
+
+help:            ## this list
+	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+demo: .venv/ready  ## prepare, train, serve on 127.0.0.1:8000 and ask
+	$(BIN)/python -m examples.flights demo
+
+test: .venv/ready  ## every test
+	$(BIN)/python -m pytest
+
+lint: .venv/ready  ## ruff, and hadolint on the Dockerfile
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/hadolint Dockerfile
+
+types: .venv/ready  ## mypy --strict
+	$(BIN)/mypy
+
+architecture: .venv/ready  ## who may import whom
+	$(BIN)/lint-imports
+
+bench: .venv/ready  ## this service beside others, into benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.run
+
+image:           ## the images of docker compose
+	docker compose build
+
+clean:           ## everything that can be made again, but no models
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

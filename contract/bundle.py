@@ -1,0 +1,192 @@
+"""The bundle on disk: write it whole, list, read and verify it.
+
+    models/<name>/<version>/manifest.json, saved_model.pb, variables/..., variants/...
+
+Writer and reader stand side by side so that the layout cannot drift from itself. A version folder appears by one
+rename, after everything in it has reached the disk: a reader sees all of it or nothing. Whatever is unfinished has a
+name that starts with a dot and is no version.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from contract.errors import BundleError
+from contract.manifest import FileFacts, Manifest, is_name
+
+MANIFEST = "manifest.json"
+SAVED_MODEL = "saved_model.pb"
+VARIANTS = "variants"
+STAGING_PREFIX = ".staging-"
+ABANDONED_AFTER_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A version folder and its manifest. Reading it proves nothing yet: see `verify`."""
+
+    path: Path
+    manifest: Manifest
+
+    def variant_path(self, name: str) -> Path:
+        return self.path / self.manifest.variant(name).path
+
+
+def versions(models: Path, name: str) -> list[int]:
+    """The versions of a model, ascending. A folder is a version when its name is a number and it has a manifest."""
+    if not is_name(name) or not (models / name).is_dir():
+        return []
+    folders = [entry for entry in (models / name).iterdir() if entry.name.isdecimal()]
+    return sorted(int(folder.name) for folder in folders if (folder / MANIFEST).is_file())
+
+
+def names(models: Path) -> list[str]:
+    """The models in the folder: those with a version or a routing."""
+    if not models.is_dir():
+        return []
+    folders = [entry.name for entry in models.iterdir() if is_name(entry.name) and entry.is_dir()]
+    return sorted(name for name in folders if versions(models, name))
+
+
+def read(path: Path) -> Bundle:
+    """Read a version folder's manifest.
+
+    Raises BundleError when it is missing, is not one, or belongs to another place.
+    """
+    try:
+        manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
+    except OSError as error:
+        raise BundleError(path, [f"{MANIFEST}: {error.strerror}"]) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(path, [f"{MANIFEST}: {where}: {first['msg']}"]) from error
+    return Bundle(path, manifest)
+
+
+def read_version(models: Path, name: str, version: int) -> Bundle:
+    """Read models/<name>/<version>. Raises BundleError, also when the manifest is another version's."""
+    bundle = read(models / name / str(version))
+    manifest = bundle.manifest
+    if (manifest.name, manifest.version) != (name, version):
+        raise BundleError(bundle.path, [f"{MANIFEST}: is of {manifest.name}/{manifest.version}"])
+    return bundle
+
+
+def verify(bundle: Bundle) -> None:
+    """Compare every file with the manifest. Raises BundleError that names each missing, altered or stray file."""
+    stated = bundle.manifest.files
+    present = dict(_files(bundle.path))
+    problems = [f"{name}: is missing" for name in stated if name not in present]
+    problems += [f"{name}: is not in the manifest" for name in present if name not in stated]
+    for name in stated.keys() & present.keys():
+        problems += _difference(name, stated[name], present[name])
+    if problems:
+        raise BundleError(bundle.path, sorted(problems))
+
+
+def _difference(name: str, stated: FileFacts, path: Path) -> list[str]:
+    if (size := path.stat().st_size) != stated.size:
+        return [f"{name}: has {size} bytes, expected {stated.size}"]
+    if _sha256(path) != stated.sha256:
+        return [f"{name}: differs from its checksum"]
+    return []
+
+
+@contextmanager
+def staged(models: Path, name: str) -> Iterator[Path]:
+    """A folder to build a version in, beside where it will stand. Gone afterwards unless published."""
+    parent = models / name
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    path = parent / f"{STAGING_PREFIX}{os.getpid()}-{time.time_ns():x}"
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def publish(staging: Path, manifest_of: Callable[[int, dict[str, FileFacts]], Manifest]) -> Bundle:
+    """Make a staged folder the next version of its model.
+
+    `manifest_of` gets the version's number and the facts of every staged file. Two publishers at once get two
+    numbers. After a crash at any moment the version is there, whole and on the disk, or it is not there at all.
+    """
+    parent = staging.parent
+    with locked(parent):
+        files = {name: FileFacts(size=path.stat().st_size, sha256=_sha256(path)) for name, path in _files(staging)}
+        version = _next_version(parent)
+        manifest = manifest_of(version, files)
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        _sync_tree(staging)
+        path = parent / str(version)
+        staging.rename(path)
+        _sync(parent)
+    return Bundle(path, manifest)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a model's folder for a change of its versions or routing; other processes wait. Freed if we die."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside, synced, renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def _next_version(parent: Path) -> int:
+    # Any folder with a number counts, sound or not: a number is never given twice.
+    return max((int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()), default=0) + 1
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every regular file but the manifest, as (path inside the bundle, path); symbolic links are strays, not files."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name != MANIFEST and (path.is_symlink() or not path.is_dir()):
+            yield name, path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed exports left behind, once it is old enough that no living one can still be at it."""
+    for path in parent.glob(f"{STAGING_PREFIX}*"):
+        if time.time() - path.stat().st_mtime > ABANDONED_AFTER_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,35 @@
+"""What can go wrong with a bundle, a model's routing or a runtime.
+
+HornpipeError
+├── BundleError          a version folder is incomplete, altered or not a bundle
+│   └── ProofFailed      it does not reproduce its own golden examples
+├── RoutingError         a promotion or rollback that cannot be done
+└── RuntimeUnavailable   the asked runtime, device or variant is not to be had here
+"""
+
+from pathlib import Path
+
+
+class HornpipeError(Exception):
+    """Anything that Hornpipe itself refuses. The text is for the person who runs it."""
+
+
+class BundleError(HornpipeError):
+    """`problems` names each file that is wrong, relative to `path`, and how."""
+
+    def __init__(self, path: Path, problems: list[str]) -> None:
+        super().__init__(f"{path} is not a sound bundle: {'; '.join(problems)}")
+        self.path = path
+        self.problems = problems
+
+
+class ProofFailed(BundleError):
+    """The runtime's outputs on the golden examples differ from the recorded ones by more than the tolerance."""
+
+
+class RoutingError(HornpipeError):
+    """The wish cannot be carried out; nothing was changed."""
+
+
+class RuntimeUnavailable(HornpipeError):
+    """Says what was asked, why it cannot be had, and what can be done."""

@@ -1,0 +1,217 @@
+"""The command line. One function a subcommand; what it needs is imported when it is called, so that help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+MODELS = Path(os.environ.get("HORNPIPE_MODELS_DIR", "models"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 refused or failed, 2 wrong usage."""
+    options = parser().parse_args(arguments)
+    from contract.errors import HornpipeError
+
+    try:
+        code: int = options.run(options)
+    except HornpipeError as error:
+        print(f"hornpipe: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("hornpipe: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `hornpipe models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+class Command(NamedTuple):
+    """A subcommand: what it does, an example, its arguments, its function."""
+
+    name: str
+    help: str
+    example: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """All subcommands; each has an example in its help."""
+    top = argparse.ArgumentParser("hornpipe", description="Train Keras models, prove them, serve them.")
+    subcommands = top.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = subcommands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help,
+            epilog=f"example:\n  {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.arguments(sub)
+        sub.set_defaults(run=command.run)
+    return top
+
+
+def train(options: argparse.Namespace) -> int:
+    from training.command import train
+
+    return train(options.config, options.models, options.name, options.set, options.promote)
+
+
+def serve(options: argparse.Namespace) -> int:
+    given = {"MODELS_DIR": options.models, "HOST": options.host, "PORT": options.port}
+    os.environ |= {f"HORNPIPE_{name}": str(value) for name, value in given.items() if value is not None}
+    from service.__main__ import main
+
+    return main()
+
+
+def models(options: argparse.Namespace) -> int:
+    from service.listing import listing
+
+    print(listing(options.models, options.name))
+    return 0
+
+
+def promote(options: argparse.Namespace) -> int:
+    from contract import routing
+
+    before = routing.read(options.models, options.name).production
+    routing.promote(options.models, options.name, options.version, by=user(), why=options.why)
+    print(f"{options.name}: production {before or 'none'} -> {options.version}")
+    return 0
+
+
+def rollback(options: argparse.Namespace) -> int:
+    from contract import routing
+
+    before = routing.read(options.models, options.name).production
+    after = routing.rollback(options.models, options.name, by=user(), why=options.why)
+    print(f"{options.name}: production {before or 'none'} -> {after.production}")
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    from contract.proof import verify_everywhere
+
+    for line in verify_everywhere(options.bundle):
+        print(line)
+    return 0
+
+
+def predict(options: argparse.Namespace) -> int:
+    from service.scoring import score_file
+
+    rows = score_file(options.models, options.name, options.file, options.output)
+    print(f"{rows:,} predictions", file=sys.stderr)
+    return 0
+
+
+def user() -> str:
+    """Who types; for the history."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
+
+
+def _models_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--models", type=Path, default=MODELS, metavar="DIR", help=f"the models folder ({MODELS})")
+
+
+def _train_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file")
+    _models_option(sub)
+    sub.add_argument("--name", help="the model's name, instead of the config's")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as training.epochs=3")
+    sub.add_argument("--promote", action="store_true", help="make the new version production")
+
+
+def _serve_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--models", metavar="DIR", help="the models folder (HORNPIPE_MODELS_DIR)")
+    sub.add_argument("--host", help="the address to listen on (HORNPIPE_HOST)")
+    sub.add_argument("--port", help="the port to listen on (HORNPIPE_PORT)")
+
+
+def _models_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", nargs="?", metavar="NAME", help="one model, with all its versions")
+    _models_option(sub)
+
+
+def _promote_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("version", type=int, metavar="VERSION")
+    sub.add_argument("--why", default="by hand", help="for the history")
+    _models_option(sub)
+
+
+def _rollback_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--why", default="by hand", help="for the history")
+    _models_option(sub)
+
+
+def _verify_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("bundle", type=Path, metavar="BUNDLE_DIR", help="a version folder")
+
+
+def _predict_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("file", type=Path, metavar="FILE", help=".csv, .jsonl or .parquet")
+    sub.add_argument("-o", "--output", type=Path, metavar="OUT", help=".csv, .jsonl or .parquet; without it, CSV here")
+    _models_option(sub)
+
+
+COMMANDS = (
+    Command(
+        "train",
+        "Train, evaluate, export and prove a new version.",
+        "hornpipe train examples/flights/train.toml --set training.epochs=5 --promote",
+        _train_arguments,
+        train,
+    ),
+    Command(
+        "serve",
+        "Answer over HTTP; settings are HORNPIPE_* variables.",
+        "hornpipe serve --port 8000",
+        _serve_arguments,
+        serve,
+    ),
+    Command(
+        "models", "Versions, what serves, headline metric, size.", "hornpipe models flights", _models_arguments, models
+    ),
+    Command("promote", "Make a version production.", "hornpipe promote flights 3", _promote_arguments, promote),
+    Command(
+        "rollback",
+        "Go back to the production version before.",
+        "hornpipe rollback flights",
+        _rollback_arguments,
+        rollback,
+    ),
+    Command(
+        "verify",
+        "Check a bundle: layout, checksums, golden examples on every runtime that is installed.",
+        "hornpipe verify models/flights/3",
+        _verify_arguments,
+        verify,
+    ),
+    Command(
+        "predict",
+        "Score a file with the production version: the service's own code, without the service.",
+        "hornpipe predict flights build/flights/2013-12.parquet -o december.csv",
+        _predict_arguments,
+        predict,
+    ),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The architecture on one page: what there is, in which order it is put together, and what answers which path."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
+
+from contract.errors import HornpipeError
+from contract.features import Problem, show
+from service import openapi
+from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, RequestIds, answer_to, body, body_of
+from service.metrics import NO_MODEL, Metrics
+from service.predictor import Admission, Predictor
+from service.registry import Registry
+from service.routes import health, models, predict
+from service.routes.predict import PredictEndpoint
+from service.settings import Settings
+from service.state import ServiceState, state_of
+
+log = logging.getLogger("hornpipe")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Every part is made here and handed to those that need it. Nothing is loaded before the lifespan begins."""
+    registry = Registry(settings)
+    metrics = Metrics(CollectorRegistry(), registry.monitors, registry.serving)
+    metrics.prepare(NO_MODEL, predict.PATH)
+    registry.attach(metrics, predict.PATH)
+    ids = RequestIds()
+    predictor = Predictor(metrics, Admission(settings.max_concurrent_rows))
+    endpoint = PredictEndpoint(settings, registry, predictor, metrics, ids)
+
+    app = FastAPI(
+        title="Hornpipe",
+        summary="Predictions from proven Keras models.",
+        version=version("hornpipe"),
+        lifespan=_lifespan,
+        redoc_url=None,
+        exception_handlers={
+            HornpipeError: _on_own_error,
+            RequestValidationError: _on_invalid_request,
+            HTTPException: _on_http_error,
+            Exception: _on_defect,
+        },
+    )
+    app.state.service = ServiceState(settings, registry, metrics, ids)
+    app.include_router(health.router)
+    app.include_router(models.router)
+    app.add_middleware(HotPaths, endpoints={predict.PATH: endpoint})
+    app.openapi = lambda: openapi.describe(app, registry)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+class HotPaths:
+    """Hands exact paths to plain ASGI callables before the framework's routing sees them."""
+
+    def __init__(self, app: Any, endpoints: Mapping[str, Any]) -> None:  # noqa: ANN401  # ASGI callables
+        self._app = app
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  # ASGI's own types
+        endpoint = self._endpoints.get(scope["path"], self._app) if scope["type"] == "http" else self._app
+        await endpoint(scope, receive, send)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Load in the background, so that /healthz answers at once."""
+    registry = state_of(app).registry
+    watching = asyncio.create_task(registry.watch())
+    watching.add_done_callback(_log_death)
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        registry.close()
+
+
+def _log_death(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("watching the models folder has died; restart the service", exc_info=task.exception())
+
+
+async def _on_own_error(request: Request, error: Exception) -> Response:
+    request_id = state_of(request.app).ids.next()
+    if answer_to(error) is INTERNAL:
+        log.error("request %s failed", request_id, exc_info=error)
+    return _respond(answer_to(error).status, body_of(error, request_id), request_id)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    """A path or query parameter of the wrong type, found by FastAPI."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # for the type checker; Starlette dispatches by class
+    problems = [
+        Problem(".".join(map(str, each["loc"])), "does not fit", each["msg"], show(each["input"]))
+        for each in error.errors()
+    ]
+    request_id = state_of(request.app).ids.next()
+    return _respond(422, body_of(InvalidRequest("the request does not fit", problems), request_id), request_id)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """A path or method that Starlette does not know."""
+    assert isinstance(error, HTTPException)  # noqa: S101  # for the type checker; Starlette dispatches by class
+    request_id = state_of(request.app).ids.next()
+    phrase = HTTPStatus(error.status_code).phrase.lower()
+    answer = Answer(error.status_code, phrase.replace(" ", "_")) if error.status_code != 404 else NOT_FOUND
+    text = f"{request.method} {request.url.path[:200]}: {phrase}; see /docs"
+    response = _respond(answer.status, body(answer, text, request_id), request_id)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_defect(request: Request, error: Exception) -> Response:
+    """What nobody foresaw. Starlette raises it again after the answer, and uvicorn logs it with its traceback."""
+    request_id = state_of(request.app).ids.next()
+    log.error("request %s failed: %s", request_id, type(error).__name__)
+    return _respond(INTERNAL.status, body_of(error, request_id), request_id)
+
+
+def _respond(status: int, content: bytes, request_id: str) -> Response:
+    return Response(content, status, {"x-request-id": request_id}, media_type="application/json")

@@ -1,0 +1,33 @@
+"""Whether the process lives, whether it can serve, and what it counts."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from service.registry import State
+from service.state import ServiceState, state_of
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", summary="The process lives")
+async def healthz() -> dict[str, str]:
+    """200 from the first moment to the last; needs no model."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Predictions can be had", responses={503: {"description": "Not (yet, or any more)"}})
+async def readyz(request: Request) -> JSONResponse:
+    """200 once every model that is routed has loaded and proved itself or been refused, and at least one serves."""
+    state: ServiceState = state_of(request.app)
+    models: dict[str, State] = {slot.name: slot.state for slot in state.registry.slots()}
+    ready = state.registry.ready() and not state.draining
+    content = {"ready": ready, "draining": state.draining, "models": models}
+    return JSONResponse(content, status_code=200 if ready else 503)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """The text format, version 0.0.4."""
+    return Response(generate_latest(state_of(request.app).metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,43 @@
+"""The table of contents of training: from a config to a published bundle."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import keras
+
+from contract.bundle import Bundle
+from training import evaluate, fit, model
+from training.config import TrainingConfig
+from training.data import Prepared, prepare
+from training.export import export
+from training.progress import TrainingProgress
+
+
+def run(config: TrainingConfig, models: Path, progress: TrainingProgress) -> Bundle:
+    """Train, evaluate and publish the next version of `config.name` under `models`.
+
+    Raises DataError before training when the data is not what the config says, and ParityError after it when the
+    exported model does not answer as the trained one. In both cases `models` is as it was.
+    """
+    with progress.stage("reading and checking the data"):
+        prepared = prepare(config)
+    logits = train(config, prepared, progress)
+    threshold, seed = config.serving.threshold, config.training.seed
+    with progress.stage("evaluating on the test rows"):
+        probability = keras.Model(logits.input, keras.ops.sigmoid(logits.output))
+        scores = fit.predict(probability, prepared.test.encoded)
+        metrics = evaluate.metrics_with_intervals(prepared.test.labels, scores, threshold, seed)
+    with progress.stage("fitting the baselines on the same split"):
+        baselines = evaluate.baselines(prepared.train, prepared.test, threshold, seed)
+    with progress.stage("exporting, quantizing, proving and timing"):
+        return export(logits, prepared, config, models, metrics, baselines)
+
+
+def train(config: TrainingConfig, prepared: Prepared, progress: TrainingProgress) -> keras.Model:
+    """A trained model of packed inputs -> logits [n], with the weights of its best evaluation."""
+    keras.utils.set_random_seed(config.training.seed)
+    logits = model.tabular(prepared.encoder, prepared.train, config.model)
+    steps = fit.steps_per_epoch(len(prepared.train), config.training) * config.training.epochs
+    with TemporaryDirectory(prefix="hornpipe-") as workdir, progress.training(steps) as told:
+        fit.fit(logits, prepared.train, prepared.validation, config.training, Path(workdir), told)
+    return logits

@@ -1,0 +1,56 @@
+"""What a person sees while a model trains: stages, a bar with loss and time left, each evaluation."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.fit import Evaluation
+from training.fit import Progress as FitProgress
+
+
+class TrainingProgress:
+    """Prints to one console. Where that is no terminal, each stage and evaluation is a plain line."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[None]:
+        """Announce a stage; when it is done, say how long it took."""
+        started = time.perf_counter()
+        with self.console.status(f"{title} ..."):
+            yield
+        self.console.print(f"[green]✓[/] {title} [dim]{time.perf_counter() - started:.1f} s[/]")
+
+    @contextmanager
+    def training(self, steps: int) -> Iterator[FitProgress]:
+        """A bar over all steps that may come; early stopping may end it sooner."""
+        bar = Progress(
+            TextColumn("  training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TimeElapsedColumn(),
+            TextColumn("left at most"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        started = time.perf_counter()
+        with bar:
+            task = bar.add_task("training", total=steps, loss=float("nan"))
+            yield FitProgress(
+                on_steps=lambda count, loss: bar.update(task, advance=count, loss=loss),
+                on_evaluation=self._evaluation,
+            )
+        self.console.print(f"[green]✓[/] trained [dim]{time.perf_counter() - started:.1f} s[/]")
+
+    def _evaluation(self, evaluation: Evaluation) -> None:
+        mark = " [green]best so far[/]" if evaluation.best else ""
+        self.console.print(
+            f"  epoch {evaluation.epoch:.2f}  loss {evaluation.train_loss:.4f}  "
+            f"validation ROC AUC {evaluation.validation_auc:.4f}{mark}"
+        )
