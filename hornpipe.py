@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +66,8 @@ def train(options: argparse.Namespace) -> int:
 
 
 def serve(options: argparse.Namespace) -> int:
+    # A container's first process ignores SIGTERM unless it says otherwise, and importing the service takes a while.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     given = {"MODELS_DIR": options.models, "HOST": options.host, "PORT": options.port}
     os.environ |= {f"HORNPIPE_{name}": str(value) for name, value in given.items() if value is not None}
     from service.__main__ import main

@@ -186,14 +186,10 @@ def show(value: object) -> str:
             return "null"
         case bool():
             return str(value).lower()
-        case int() | float():
-            return (
-                f"{value:.17g}"
-                if isinstance(value, float)
-                else f"{value:d}"
-                if abs(value) < 2**64
-                else "a huge integer"
-            )
+        case float():
+            return repr(value)
+        case int():
+            return str(value) if abs(value) < 2**64 else "a huge integer"
         case str():
             return f'"{value[:60]}"' if len(value) <= 60 else f'"{value[:60]}..." ({len(value)} characters)'
         case list():

@@ -73,7 +73,7 @@ Feature = Annotated[NumberFeature | CategoryFeature, Field(discriminator="kind")
 
 
 class BinaryOutput(Part):
-    """The model's output `probability`, float32 [n]: of `positive`. At `threshold` and above the label is `positive`."""
+    """The model's output `probability`, float32 [n]: of `positive`, which is the label from `threshold` on."""
 
     name: Literal["probability"] = "probability"
     dtype: Literal["float32"] = "float32"

@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C. Exit codes: 0 stopped, 1 died, 2 misconfigured."""
+    """Serve until SIGTERM or Ctrl-C. Exit codes: 0 stopped, 2 misconfigured, 3 could not listen."""
     try:
         settings = from_environment(os.environ)
         runtimes.require(settings.runtime, settings.device)
@@ -71,7 +71,7 @@ def serve(settings: Settings) -> int:
     for caught in (signal.SIGTERM, signal.SIGINT):
         signal.signal(caught, lambda *_: None)
     server.run()
-    return 0 if server.started else 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -12,11 +12,15 @@ from contract.manifest import Manifest
 from contract.runtimes import tensorflow
 from training import config
 
+LOG_WIDTH = 110
+
 
 def train(path: Path, models: Path, name: str | None, overrides: list[str], promote: bool) -> int:
     """Train by a config file and print the result. The config is checked before TensorFlow is even imported."""
     checked = config.load(path, overrides, name)
     console = Console()
+    if not console.is_terminal:  # a log has no width of its own
+        console = Console(width=LOG_WIDTH)
     console.print(f"[bold]{checked.name}[/] from {path}", highlight=False)
     with console.status("starting TensorFlow ..."):
         tensorflow()

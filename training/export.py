@@ -198,7 +198,7 @@ def code_revision() -> str | None:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("HORNPIPE_REVISION")
+        return os.environ.get("HORNPIPE_REVISION") or None
     return described.stdout.strip()
 
 

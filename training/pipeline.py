@@ -8,7 +8,8 @@ import keras
 from contract.bundle import Bundle
 from training import evaluate, fit, model
 from training.config import TrainingConfig
-from training.data import Prepared, prepare
+from training.data import Prepared, Rows, prepare
+from training.evaluate import Scores
 from training.export import export
 from training.progress import TrainingProgress
 
@@ -24,8 +25,7 @@ def run(config: TrainingConfig, models: Path, progress: TrainingProgress) -> Bun
     logits = train(config, prepared, progress)
     threshold, seed = config.serving.threshold, config.training.seed
     with progress.stage("evaluating on the test rows"):
-        probability = keras.Model(logits.input, keras.ops.sigmoid(logits.output))
-        scores = fit.predict(probability, prepared.test.encoded)
+        scores = score(logits, prepared.test)
         metrics = evaluate.metrics_with_intervals(prepared.test.labels, scores, threshold, seed)
     with progress.stage("fitting the baselines on the same split"):
         baselines = evaluate.baselines(prepared.train, prepared.test, threshold, seed)
@@ -41,3 +41,8 @@ def train(config: TrainingConfig, prepared: Prepared, progress: TrainingProgress
     with TemporaryDirectory(prefix="hornpipe-") as workdir, progress.training(steps) as told:
         fit.fit(logits, prepared.train, prepared.validation, config.training, Path(workdir), told)
     return logits
+
+
+def score(logits: keras.Model, rows: Rows) -> Scores:
+    """Probabilities of the positive class, float32 [n]."""
+    return fit.predict(keras.Model(logits.input, keras.ops.sigmoid(logits.output)), rows.encoded)

@@ -1,0 +1,156 @@
+"""One small model, trained for real on a few hundred real flights, for every test that needs one."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import uvicorn
+from rich.console import Console
+
+from contract import bundle, routing
+from contract.bundle import Bundle
+from service.app import create_app
+from service.settings import Settings
+from tests.waiting import wait_until
+
+NAME = "flights"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The Keras model, the data it has seen and the bundle that came of it; `models` holds its version 1."""
+
+    logits: object
+    prepared: object
+    config: object
+    bundle: Bundle
+    models: Path
+
+
+@pytest.fixture(scope="session")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All flights, prepared as the example does it."""
+    from examples.flights.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("data") / "flights"
+    prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def some_flights(flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty flights a month, evenly spread."""
+    folder = tmp_path_factory.mktemp("data") / "some"
+    folder.mkdir()
+    for path in sorted(flights.glob("*.parquet")):
+        month = pq.read_table(path)
+        step = len(month) // 60
+        pq.write_table(month.take(pa.array(range(0, 60 * step, step))), folder / path.name)
+    assert ds.dataset(folder).count_rows() == 720
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    from training import config, evaluate, pipeline
+    from training.data import prepare
+    from training.export import export
+    from training.progress import TrainingProgress
+
+    checked = config.load(
+        Path("examples/flights/train.toml"),
+        [
+            f"data.path={some_flights}",
+            "model.hidden=[32, 16]",
+            "model.number_bins=8",
+            "model.category_min_count=3",
+            "training.batch_size=64",
+            "training.epochs=6",
+        ],
+    )
+    prepared = prepare(checked)
+    logits = pipeline.train(checked, prepared, TrainingProgress(Console(quiet=True)))
+    scores = pipeline.score(logits, prepared.test)
+    metrics = evaluate.metrics_with_intervals(prepared.test.labels, scores, 0.5, seed=0, resamples=20)
+    models = tmp_path_factory.mktemp("models")
+    made = export(logits, prepared, checked, models, metrics, ())
+    return Trained(logits, prepared, checked, made, models)
+
+
+@pytest.fixture
+def models(trained: Trained, tmp_path: Path) -> Path:
+    """A models folder of the test's own, with version 1 in production."""
+    folder = tmp_path / "models"
+    shutil.copytree(trained.models, folder)
+    routing.promote(folder, NAME, 1, by="test", why="fixture")
+    return folder
+
+
+def add_version(models: Path, name: str = NAME, **changes: object) -> Bundle:
+    """Publish version 1 of flights once more, as the next version of `name`, with changes to its manifest."""
+    first = bundle.read_version(models, NAME, 1)
+    with bundle.staged(models, name) as staging:
+        shutil.copytree(first.path, staging, dirs_exist_ok=True)
+        update = {"name": name, **changes}
+        return bundle.publish(
+            staging,
+            lambda version, files: first.manifest.model_copy(update=update | {"version": version, "files": files}),
+        )
+
+
+Serve = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def serve(models: Path) -> Iterator[Serve]:
+    """Start the app behind a real server on a free port, with any settings; ready when it returns."""
+    running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
+
+    def start(*, ready: bool = True, **settings: object) -> httpx.Client:
+        app = create_app(Settings(models_dir=models, poll_seconds=0.02, **settings))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        wait_until(lambda: server.started, "the server listens")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        running.append((server, thread, client))
+        if ready:
+            wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready")
+        return client
+
+    yield start
+    for server, thread, client in running:
+        client.close()
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def client(serve: Serve) -> httpx.Client:
+    return serve()
+
+
+@pytest.fixture
+def row(trained: Trained) -> dict[str, object]:
+    """A row that a client would send."""
+    return dict(trained.bundle.manifest.golden[0].row)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("HORNPIPE_"):
+            monkeypatch.delenv(name)

@@ -1,0 +1,81 @@
+"""Bins and counts, held against NumPy counted the slow way."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from contract import histogram
+from contract.features import Encoded, Encoder
+from contract.manifest import CategoryFeature, NumberBins, NumberFeature
+
+FLOATS = st.floats(-100, 100, width=32) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0])
+COLUMN = hnp.arrays(np.float32, st.integers(1, 50), elements=FLOATS)
+
+
+def slow_counts(values: np.ndarray, edges: tuple[float, ...]) -> list[int]:
+    """below, bins, above, missing, non-finite: one comparison at a time."""
+    counts = [0] * (len(edges) + 3)
+    for value in values:
+        if np.isnan(value):
+            counts[-2] += 1
+        elif np.isinf(value):
+            counts[-1] += 1
+        elif value < edges[0]:
+            counts[0] += 1
+        elif value > edges[-1]:
+            counts[-3] += 1
+        else:
+            i = max(k for k in range(len(edges) - 1) if value >= edges[k])
+            counts[1 + i] += 1
+    return counts
+
+
+@given(COLUMN, COLUMN)
+def test_numbers_fall_into_the_bins_of_their_edges(train: np.ndarray, served: np.ndarray) -> None:
+    edges = histogram.quantile_edges(train)
+    bins = NumberBins(edges=edges, ratios=(0.0,) * (len(edges) + 3))
+    counts = histogram.NumberCounter([bins], nan_is_missing=True).count(served[:, None])
+
+    assert counts.tolist() == slow_counts(served, edges)
+    assert counts.sum() == len(served)
+    assert len(histogram.bin_names(bins)) == len(set(histogram.bin_names(bins))) == len(counts)
+
+
+@given(hnp.arrays(np.float32, st.integers(20, 200), elements=st.floats(-100, 100, width=32)))
+def test_no_training_number_lies_outside_its_own_baseline(train: np.ndarray) -> None:
+    edges = histogram.quantile_edges(train)
+
+    assert edges[0] == train.min() or len(np.unique(train)) == 1
+    counts = slow_counts(train, edges)
+    assert counts[0] == counts[-3] == 0
+
+
+def test_quantile_bins_hold_equal_shares_as_numpy_has_it() -> None:
+    values = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
+    bins = histogram.fit_output(values)
+
+    counted, _ = np.histogram(values, bins=np.array(bins.edges))
+    np.testing.assert_allclose(bins.ratios[1:-3], counted / 10_000, atol=2e-3)
+    np.testing.assert_allclose(sum(bins.ratios), 1)
+
+
+def test_categories_are_counted_with_other_missing_and_unseen() -> None:
+    vocabulary = tuple(f"c{i:02}" for i in range(30))
+    feature = CategoryFeature(name="dest", required=False, vocabulary=vocabulary, example="c00")
+    number = NumberFeature(name="n", required=True, minimum=0, maximum=1, example=0)
+    encoder = Encoder([feature, number])
+    train = np.repeat(np.arange(2, 32), np.arange(40, 10, -1)).astype(np.int32)
+    bins = histogram.fit_inputs(encoder, Encoded(np.zeros((len(train), 1), np.float32), train[:, None]))
+    counter = histogram.InputCounter.of(encoder, bins)
+    served = np.array([[2], [2], [31], [1], [0]], np.int32)  # c00 twice, the rarest, missing, unseen
+    counts = counter.split(counter.count(Encoded(np.zeros((5, 1), np.float32), served)))
+
+    assert bins["dest"].categories == vocabulary[:20]
+    assert dict(zip(histogram.bin_names(bins["dest"]), counts["dest"].tolist(), strict=True)) == {
+        **{f"={name}": 0 for name in vocabulary[:20]},
+        "=c00": 2,
+        "other": 1,
+        "missing": 1,
+        "unseen": 1,
+    }

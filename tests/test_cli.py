@@ -1,0 +1,168 @@
+"""The command line, typed as a person types it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contract import bundle, routing
+from contract.manifest import Manifest
+from hornpipe import COMMANDS, main, parser
+from tests.conftest import NAME, Trained, add_version
+
+
+def hornpipe(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hornpipe", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "120"})
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+def test_every_subcommand_has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    example = text.split("example:")[1].strip()
+
+    assert stopped.value.code == 0
+    assert example.startswith(f"hornpipe {command}")
+    parser().parse_args(example.split()[1:])
+
+
+def test_promote_rollback_and_models(models: Path) -> None:
+    add_version(models)
+    promoted = hornpipe("promote", NAME, 2, "--models", models, "--why", "newer data")
+    listed = hornpipe("models", NAME, "--models", models)
+    back = hornpipe("rollback", NAME, "--models", models)
+
+    assert promoted.stdout == "flights: production 1 -> 2\n"
+    assert routing.history(models, NAME)[1].why == "newer data"
+    lines = [line.split() for line in listed.stdout.splitlines()]
+    assert [line[:3] for line in lines[1:]] == [["flights", "1", "roc_auc"], ["flights", "2", "production"]]
+    assert back.stdout == "flights: production 2 -> 1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["promote", NAME, "9"], "flights has no version 9; versions: 1"),
+        (["promote", "nobody", "1"], "there is no model 'nobody'"),
+        (["rollback", NAME], "no earlier production version"),
+        (["models", "nobody"], "there is no model 'nobody'"),
+        (["predict", "nobody", "x.csv"], "nobody has no production version"),
+        (["predict", NAME, "x.csv"], "No such file"),
+        (["predict", NAME, "x.xls"], "expected .csv, .jsonl, .parquet, got .xls"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    models: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*arguments, "--models", str(models)])
+
+    assert code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_verify_says_what_is_sound_and_what_is_not(models: Path) -> None:
+    sound = hornpipe("verify", models / NAME / "1")
+    (models / NAME / "1" / "saved_model.pb").write_bytes(b"altered")
+    altered = hornpipe("verify", models / NAME / "1")
+
+    assert sound.returncode == 0
+    assert len(sound.stdout.splitlines()) == 4
+    assert (altered.returncode, altered.stdout) == (1, "")
+    assert "saved_model.pb: has 7 bytes" in altered.stderr
+    assert "Traceback" not in altered.stderr
+
+
+def rows_of(models: Path) -> list[dict[str, object]]:
+    return [dict(example.row) for example in bundle.read_version(models, NAME, 1).manifest.golden]
+
+
+def write_rows(rows: list[dict[str, object]], path: Path) -> None:
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [*rows[0], "ignored"])
+            writer.writeheader()
+            writer.writerows(row | {"ignored": "x"} for row in rows)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        floats = [{k: float(v) if isinstance(v, int) else v for k, v in row.items()} for row in rows]
+        pq.write_table(pa.Table.from_pylist(floats), path)
+
+
+def read_late(path: Path) -> list[float]:
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return [float(row["probability_late"]) for row in csv.DictReader(file)]
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["probabilities"]["late"] for line in path.read_text().splitlines()]
+    return pq.read_table(path)["probability_late"].to_pylist()
+
+
+@pytest.mark.parametrize("source", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("target", [".csv", ".jsonl", ".parquet"])
+def test_a_file_is_scored_as_the_golden_examples_say(models: Path, tmp_path: Path, source: str, target: str) -> None:
+    manifest: Manifest = bundle.read_version(models, NAME, 1).manifest
+    write_rows(rows_of(models), tmp_path / f"rows{source}")
+    code = main(
+        [
+            "predict",
+            NAME,
+            str(tmp_path / f"rows{source}"),
+            "-o",
+            str(tmp_path / f"out{target}"),
+            "--models",
+            str(models),
+        ]
+    )
+    golden = [example.outputs["probability"] for example in manifest.golden]
+
+    assert code == 0
+    np.testing.assert_allclose(
+        read_late(tmp_path / f"out{target}"), golden, atol=manifest.variant(manifest.chosen.variant).tolerance
+    )
+
+
+def test_a_bad_row_in_a_file_leaves_no_output(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_of(models)
+    write_rows([*rows, rows[0] | {"month": "May"}], tmp_path / "rows.csv")
+    code = main(["predict", NAME, str(tmp_path / "rows.csv"), "-o", str(tmp_path / "out.csv"), "--models", str(models)])
+
+    assert code == 1
+    assert 'instances[16].month: wrong type, expected a number, got "May"' in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "rows.csv"]
+
+
+def test_train_promotes_what_it_made_and_a_wrong_config_starts_nothing(some_flights: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    small = ["model.hidden=[8]", "model.number_bins=4", "training.epochs=1", "training.batch_size=64"]
+    sets = [each for one in [f"data.path={some_flights}", *small] for each in ("--set", one)]
+    made = hornpipe("train", "examples/flights/train.toml", "--models", models, "--name", "tiny", *sets, "--promote")
+    wrong = hornpipe("train", "examples/flights/train.toml", "--models", models, "--set", "training.epoch=1")
+
+    assert made.returncode == 0, made.stderr
+    assert "gradient boosting" in made.stdout
+    assert "roc_auc" in made.stdout
+    assert "tiny/1 is production" in made.stdout.replace("\n", "")
+    assert routing.read(models, "tiny").production == 1
+    bundle.verify(bundle.read_version(models, "tiny", 1))
+    assert not [name for name in os.listdir(models / "tiny") if name.startswith(bundle.STAGING_PREFIX)]
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "training.epoch: unknown key; did you mean 'epochs'?" in wrong.stderr
+
+
+def test_the_manifest_says_what_was_trained_on(trained: Trained) -> None:
+    manifest = trained.bundle.manifest
+
+    assert (manifest.data.train_rows, manifest.data.validation_rows, manifest.data.test_rows) == (450, 30, 240)
+    assert manifest.config["training"]["batch_size"] == 64
+    assert manifest.drift.rows == 450
+    assert manifest.metrics["roc_auc"].low <= manifest.metrics["roc_auc"].value <= manifest.metrics["roc_auc"].high

@@ -1,0 +1,89 @@
+"""The README's tables are held equal to the code, and its files to the tree."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hornpipe import COMMANDS
+from service.app import create_app
+from service.errors import ANSWERS, INTERNAL, NOT_FOUND
+from service.metrics import INSTRUMENTS
+from service.settings import Settings, variable
+
+README = Path("README.md").read_text()
+ROOT = Path()
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without their backticks."""
+    section = re.split(r"^## ", README, flags=re.MULTILINE)
+    (text,) = [part for part in section if part.startswith(heading)]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip().replace("`", "") for cell in row] for row in rows[2:]]
+
+
+def test_settings() -> None:
+    expected = [
+        [variable(name), str(field.default), (field.description or "").replace("`", "")]
+        for name, field in Settings.model_fields.items()
+    ]
+
+    assert table("Settings") == expected
+
+
+def test_metrics() -> None:
+    assert table("Metrics") == [[i.name, i.kind, ", ".join(i.labels), i.help] for i in INSTRUMENTS]
+
+
+def test_errors() -> None:
+    answers = {(str(answer.status), answer.code) for answer in (*ANSWERS.values(), NOT_FOUND, INTERNAL)}
+
+    assert {(status, code) for status, code, _ in table("Errors")} == answers
+    assert all(when for *_, when in table("Errors"))
+
+
+def test_endpoints() -> None:
+    app = create_app(Settings())
+    paths = {*app.openapi()["paths"], app.openapi_url, app.docs_url}
+
+    assert {endpoint.split()[1] for endpoint, _ in table("Endpoints")} == paths
+
+
+def test_commands() -> None:
+    documented = {row[0].split()[1]: row[1] for row in table("Promote")}
+
+    assert documented == {command.name: command.help for command in COMMANDS}
+
+
+def test_the_map_names_files_that_are_there_and_all_of_them() -> None:
+    (text,) = [part for part in README.split("\n## ") if part.startswith("Map")]
+    for package in ("contract", "training", "service"):
+        files = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py", "__main__.py"}
+        named = set(re.findall(r"\b(\w+\.py)\b", text))
+        support = {"errors.py", "command.py", "state.py", "listing.py"}
+        assert files - support <= named, package
+    assert all((ROOT / folder).is_dir() for folder in ("examples/flights", "benchmarks", "deploy", "tests"))
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", README))))
+def test_links(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_the_config_shown_is_valid() -> None:
+    import tomllib
+
+    from training import config
+
+    (shown,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    assert config.parse(tomllib.loads(shown)).serving.on_unseen == "accept"
+
+
+def test_what_make_is_told_to_do_exists() -> None:
+    makefile = Path("Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    promised = {word for line in re.findall(r"make ((?:[a-z]+ ?)+)", README) for word in line.split()}
+
+    assert {"demo", "test", "bench", "lint", "types", "architecture"} <= promised & targets
+    assert Path(".ci/run").read_text().count("make ") == 2

@@ -1,0 +1,60 @@
+"""Dockerfile, .dockerignore, docker-compose.yml and pyproject.toml agree. No engine needed: `make image` builds."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+COPIED = {source for line in re.findall(r"^COPY (?!--)(.+)$", DOCKERFILE, re.M) for source in line.split()[:-1]}
+
+
+def test_every_package_is_copied_into_the_build():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert {package.partition(".")[0] for package in tool["packages"]} <= COPIED
+    assert {f"{module}.py" for module in tool["py-modules"]} <= COPIED
+
+
+def test_what_is_copied_is_not_ignored_and_nothing_else_is_sent():
+    ignore = (ROOT / ".dockerignore").read_text().split("\n")
+    assert "*" in ignore
+    assert {line[1:] for line in ignore if line.startswith("!")} == COPIED
+
+
+def test_every_image_runs_as_a_number_that_is_not_root():
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.M)[1:]
+    final = {name: stage for stage in stages if (name := stage.split()[2]) in {"service", "service-tf", "trainer"}}
+    assert len(final) == 3
+    for stage in final.values():
+        assert re.findall(r"^USER (.+)$", stage, re.M) == ["10001:10001"]
+
+
+def test_only_one_base_image_and_it_is_pinned():
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.M)
+    names = {name for _, name in stages}
+    assert {image for image, _ in stages if image not in names} == {"python:3.11-slim-bookworm"}
+
+
+def test_ports_are_open_to_this_machine_only():
+    ports = re.findall(r'^ +- "([\d.:]+)"$', COMPOSE, re.M)
+    assert ports
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
+
+
+def test_prometheus_scrapes_the_port_that_the_image_exposes():
+    (exposed,) = re.findall(r"^EXPOSE (\d+)$", DOCKERFILE, re.M)
+    assert f'["service:{exposed}"]' in (ROOT / "deploy/prometheus/prometheus.yml").read_text()
+
+
+def test_hadolint_finds_nothing():
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint is not installed here")
+    found = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "")
