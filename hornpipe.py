@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -70,8 +71,13 @@ def serve(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     given = {"MODELS_DIR": options.models, "HOST": options.host, "PORT": options.port}
     os.environ |= {f"HORNPIPE_{name}": str(value) for name, value in given.items() if value is not None}
+    # Imports make much and drop little: collecting meanwhile is a tenth of the start. So is looking for plugins of
+    # pydantic, which only tracing tools bring.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    gc.disable()
     from service.__main__ import main
 
+    gc.enable()
     return main()
 
 

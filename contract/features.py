@@ -57,7 +57,7 @@ class Encoder:
         self._names = frozenset(feature.name for feature in features)
         self._number_names = [feature.name for feature in self.number_features]
         self._category_names = [feature.name for feature in self.category_features]
-        self._required = np.array([feature.required for feature in self.number_features], dtype=bool)
+        self._optional = np.array([not feature.required for feature in self.number_features], dtype=bool)
         self._bounds = np.array([_bounds(feature) for feature in self.number_features], dtype=np.float32).reshape(-1, 2)
         self._bounded = bool(np.isfinite(self._bounds).any())
         self._codes = [_codes(feature) for feature in self.category_features]
@@ -106,11 +106,12 @@ class Encoder:
             return None
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and found so below
             numbers = wide.astype(np.float32).reshape(len(rows), -1)
-        if not np.isfinite(numbers).all():
-            missing = np.isnan(numbers)
-            # A NaN that was no null was sent as a number.
-            if missing.sum() != values.count(None) or np.isinf(numbers).any() or (missing & self._required).any():
-                return None
+        # `count_nonzero` is several times as fast as `all` on as few values as a row has.
+        finite, nulls = np.isfinite(numbers), values.count(None)
+        if np.count_nonzero(finite) != len(values) - nulls:
+            return None
+        if nulls and np.count_nonzero(finite | self._optional) != len(values):
+            return None
         if self._bounded and ((numbers < self._bounds[:, 0]) | (numbers > self._bounds[:, 1])).any():
             return None
         return numbers

@@ -5,9 +5,11 @@ from a newer Hornpipe is never half-understood; `format_version` says which one 
 """
 
 import re
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 FORMAT_VERSION: Literal[1] = 1
@@ -86,6 +88,15 @@ class BinaryOutput(Part):
         if self.positive not in self.classes or self.classes[0] == self.classes[1]:
             raise ValueError(f"positive must be one of two different classes, got {self.positive!r} of {self.classes}")
         return self
+
+    @cached_property
+    def float32_threshold(self) -> float:
+        """The threshold as the output's own type has it: a score is compared with this, everywhere."""
+        return float(np.float32(self.threshold))
+
+    @cached_property
+    def negative(self) -> str:
+        return next(name for name in self.classes if name != self.positive)
 
 
 class Metric(Part):

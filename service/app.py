@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -29,7 +30,17 @@ from service.state import ServiceState, state_of
 log = logging.getLogger("hornpipe")
 
 
-def create_app(settings: Settings) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI, but for the hot paths: exact paths go to plain ASGI callables before anything of the framework runs."""
+
+    hot_paths: Mapping[str, Any] = MappingProxyType({})
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  # ASGI's own types
+        endpoint = self.hot_paths.get(scope["path"]) if scope["type"] == "http" else None
+        await (endpoint or super().__call__)(scope, receive, send)
+
+
+def create_app(settings: Settings) -> Application:
     """Every part is made here and handed to those that need it. Nothing is loaded before the lifespan begins."""
     registry = Registry(settings)
     metrics = Metrics(CollectorRegistry(), registry.monitors, registry.serving)
@@ -39,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     predictor = Predictor(metrics, Admission(settings.max_concurrent_rows))
     endpoint = PredictEndpoint(settings, registry, predictor, metrics, ids)
 
-    app = FastAPI(
+    app = Application(
         title="Hornpipe",
         summary="Predictions from proven Keras models.",
         version=version("hornpipe"),
@@ -55,21 +66,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = ServiceState(settings, registry, metrics, ids)
     app.include_router(health.router)
     app.include_router(models.router)
-    app.add_middleware(HotPaths, endpoints={predict.PATH: endpoint})
+    app.hot_paths = {predict.PATH: endpoint}
     app.openapi = lambda: openapi.describe(app, registry)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
-
-
-class HotPaths:
-    """Hands exact paths to plain ASGI callables before the framework's routing sees them."""
-
-    def __init__(self, app: Any, endpoints: Mapping[str, Any]) -> None:  # noqa: ANN401  # ASGI callables
-        self._app = app
-        self._endpoints = endpoints
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  # ASGI's own types
-        endpoint = self._endpoints.get(scope["path"], self._app) if scope["type"] == "http" else self._app
-        await endpoint(scope, receive, send)
 
 
 @asynccontextmanager

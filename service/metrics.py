@@ -7,7 +7,7 @@ series exists at 0 from the moment its model is loaded, and labels come from man
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import numpy as np
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -30,13 +30,9 @@ MOST_PENDING = 4096
 
 Outcome = Literal["ok", "invalid", "rejected", "error"]
 OUTCOMES: tuple[Outcome, ...] = ("ok", "invalid", "rejected", "error")
-Stage = Literal["decode", "queue", "run", "encode"]
-STAGES: tuple[Stage, ...] = ("decode", "queue", "run", "encode")
 Reason = Literal["overloaded", "body_too_large", "too_many_rows", "not_ready"]
 REASONS: tuple[Reason, ...] = ("overloaded", "body_too_large", "too_many_rows", "not_ready")
 NO_MODEL = ""
-
-Key = TypeVar("Key", str, tuple[str, str], tuple[str, str, str])
 
 
 @dataclass(frozen=True)
@@ -132,6 +128,17 @@ class Distribution:
         self._sum += float(values.sum())
 
 
+class Timings:
+    """What is measured at each prediction of one model: seconds by stage, and rows."""
+
+    def __init__(self) -> None:
+        self.decode, self.queue, self.run, self.encode = (Distribution(SECONDS) for _ in range(4))
+        self.rows = Distribution(ROWS)
+
+    def stages(self) -> dict[str, Distribution]:
+        return {"decode": self.decode, "queue": self.queue, "run": self.run, "encode": self.encode}
+
+
 class ServedVersion(Protocol):
     """What is exported of the version in service."""
 
@@ -160,8 +167,7 @@ class Metrics(Collector):
         self._monitors = monitors
         self._serving = serving
         self._requests: dict[tuple[str, str, str], Distribution] = {}
-        self._stages: dict[tuple[str, str], Distribution] = {}
-        self._batches: dict[str, Distribution] = {}
+        self._timings: dict[str, Timings] = {}
         self._rejected: dict[tuple[str, ...], int] = {}
         self._swaps: dict[tuple[str, ...], int] = {}
         self._refused: dict[tuple[str, ...], int] = {}
@@ -176,20 +182,16 @@ class Metrics(Collector):
             self._rejected.setdefault((model, reason), 0)
         if model == NO_MODEL:
             return
-        for stage in STAGES:
-            self._stage(model, stage)
-        self._batch(model)
+        self._timings.setdefault(model, Timings())
         self._swaps.setdefault((model,), 0)
         self._refused.setdefault((model,), 0)
 
     def request(self, model: str, route: str, outcome: Outcome, seconds: float) -> None:
         self._request(model, route, outcome).observe(seconds)
 
-    def stage(self, model: str, stage: Stage, seconds: float) -> None:
-        self._stage(model, stage).observe(seconds)
-
-    def batch(self, model: str, rows: int) -> None:
-        self._batch(model).observe(rows)
+    def of(self, model: str) -> Timings:
+        """Where to note the stages of a prediction; the model has been prepared."""
+        return self._timings[model]
 
     def rejected(self, model: str, reason: Reason) -> None:
         self._rejected[model, reason] += 1
@@ -203,8 +205,9 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """What is counted here and in the monitors; called at a scrape."""
         yield _histogram("hornpipe_request_duration_seconds", self._requests.items())
-        yield _histogram("hornpipe_stage_duration_seconds", self._stages.items())
-        yield _histogram("hornpipe_batch_rows", (((model,), each) for model, each in self._batches.items()))
+        stages = (((model, name), s) for model, each in self._timings.items() for name, s in each.stages().items())
+        yield _histogram("hornpipe_stage_duration_seconds", stages)
+        yield _histogram("hornpipe_batch_rows", (((model,), each.rows) for model, each in self._timings.items()))
         yield _counts("hornpipe_rejected_total", self._rejected)
         yield _counts("hornpipe_swaps_total", self._swaps)
         yield _counts("hornpipe_refused_bundles_total", self._refused)
@@ -212,20 +215,11 @@ class Metrics(Collector):
         yield from _served(list(self._serving()))
 
     def _request(self, model: str, route: str, outcome: str) -> Distribution:
-        return _get(self._requests, (model, route, outcome), SECONDS)
-
-    def _stage(self, model: str, stage: str) -> Distribution:
-        return _get(self._stages, (model, stage), SECONDS)
-
-    def _batch(self, model: str) -> Distribution:
-        return _get(self._batches, model, ROWS)
-
-
-def _get(table: dict[Key, Distribution], key: Key, bounds: tuple[float, ...]) -> Distribution:
-    found = table.get(key)
-    if found is None:
-        found = table[key] = Distribution(bounds)
-    return found
+        key = (model, route, outcome)
+        found = self._requests.get(key)
+        if found is None:
+            found = self._requests[key] = Distribution(SECONDS)
+        return found
 
 
 def _histogram(name: str, distributions: Iterable[tuple[tuple[str, ...], Distribution]]) -> Metric:

@@ -29,10 +29,10 @@ class Monitor:
         self._pending: list[tuple[Encoded, NDArray[np.float32]]] = []
         self._pending_rows = 0
 
-    def observe(self, encoded: Encoded, scores: NDArray[np.float32]) -> None:
-        """Take note of rows and their outputs, float32 [n]; neither may be changed afterwards."""
+    def observe(self, encoded: Encoded, scores: NDArray[np.float32], rows: int) -> None:
+        """Take note of n rows and their outputs, float32 [n]; neither may be changed afterwards."""
         self._pending.append((encoded, scores))
-        self._pending_rows += encoded.rows
+        self._pending_rows += rows
         if self._pending_rows >= MOST_PENDING_ROWS:
             self.flush()
 
@@ -47,7 +47,7 @@ class Monitor:
         self._inputs += self._input_counter.count(encoded)
         self._outputs += self._output_counter.count(together[:, None])
         self._score_sum += float(np.nansum(together, dtype=np.float64))
-        self._positives += int((together >= self.manifest.output.threshold).sum())
+        self._positives += int((together >= self.manifest.output.float32_threshold).sum())
         self._rows += encoded.rows
 
     def inputs(self) -> dict[str, Counts]:

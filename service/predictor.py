@@ -5,6 +5,7 @@ The service and `hornpipe predict` both go through here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from time import perf_counter
 from typing import Any
 
@@ -60,20 +61,19 @@ class Predictor:
         Raises InvalidRequest with every problem of every row, Overloaded, or NonFiniteOutput.
         """
         encoded = encode(model, instances, problems)
-        decoded = perf_counter()
-        scores, running = await self._run(model, encoded)
+        rows, decoded = encoded.rows, perf_counter()
+        scores, running = await self._run(model, encoded, rows)
         ended = perf_counter()
-        name, metrics = model.name, self._metrics
-        metrics.stage(name, "decode", decoded - started)
-        metrics.stage(name, "queue", running - decoded)
-        metrics.stage(name, "run", ended - running)
-        metrics.batch(name, encoded.rows)
-        model.monitor.observe(encoded, scores)
+        timings = self._metrics.of(model.name)
+        timings.decode.observe(decoded - started)
+        timings.queue.observe(running - decoded)
+        timings.run.observe(ended - running)
+        timings.rows.observe(rows)
+        model.monitor.observe(encoded, scores, rows)
         return predictions(model.manifest.output, scores)
 
-    async def _run(self, model: LoadedModel, encoded: Encoded) -> tuple[NDArray[np.float32], float]:
+    async def _run(self, model: LoadedModel, encoded: Encoded, rows: int) -> tuple[NDArray[np.float32], float]:
         """The deciding output, float32 [n], and when the run began."""
-        rows = encoded.rows
         self._admission.enter(rows)
         model.rows_running += rows
         try:
@@ -102,17 +102,16 @@ def predictions(output: BinaryOutput, scores: NDArray[np.float32]) -> list[Predi
 
     `probability` is that of the label given; `probabilities` are of every class. Raises NonFiniteOutput.
     """
-    if not np.isfinite(scores).all():
+    values = scores.tolist()
+    if not isfinite(sum(values)):
         raise NonFiniteOutput("the model's output is not finite")
-    positive, others = output.positive, 1 - scores
-    negative = next(name for name in output.classes if name != positive)
-    is_positive = (scores >= np.float32(output.threshold)).tolist()
+    positive, negative, threshold = output.positive, output.negative, output.float32_threshold
     # NumPy's own scalars, because they are written with a float32's digits and not a float64's.
     return [
         {
-            "label": positive if yes else negative,
-            "probability": p if yes else q,
+            "label": positive if value >= threshold else negative,
+            "probability": p if value >= threshold else q,
             "probabilities": {negative: q, positive: p},
         }
-        for yes, p, q in zip(is_positive, scores, others, strict=True)
+        for value, p, q in zip(values, scores, 1 - scores, strict=True)
     ]

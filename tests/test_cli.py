@@ -154,7 +154,7 @@ def test_train_promotes_what_it_made_and_a_wrong_config_starts_nothing(some_flig
     assert "tiny/1 is production" in made.stdout.replace("\n", "")
     assert routing.read(models, "tiny").production == 1
     bundle.verify(bundle.read_version(models, "tiny", 1))
-    assert not [name for name in os.listdir(models / "tiny") if name.startswith(bundle.STAGING_PREFIX)]
+    assert not list((models / "tiny").glob(f"{bundle.STAGING_PREFIX}*"))
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "training.epoch: unknown key; did you mean 'epochs'?" in wrong.stderr
 

@@ -101,12 +101,14 @@ class ModelSection(Section):
 
 
 class TrainingSection(Section):
-    """How the network learns. `patience` counts evaluations on validation without a better ROC AUC."""
+    """How the network learns. `patience` counts evaluations on validation without a better ROC AUC; `averaging` is the
+    momentum of the moving average of the weights that is evaluated and exported, 0 for the weights themselves."""
 
     epochs: int = Field(default=14, ge=1)
     batch_size: int = Field(default=1024, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
+    averaging: float = Field(default=0.99, ge=0, lt=1)
     evaluations_per_epoch: int = Field(default=1, ge=1)
     patience: int = Field(default=4, ge=1)
     seed: int = Field(default=0, ge=0)

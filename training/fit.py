@@ -4,7 +4,8 @@ Many steps run inside one compiled function, over data that lies in TensorFlow's
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def fit(
     """
     steps = steps_per_epoch(len(train), section)
     total = steps * section.epochs
-    run_steps = _compile(model, _optimizer(section, total), train)
+    averages = Averages(model, section.averaging)
+    run_steps = _compile(model, _optimizer(section, total), train, averages)
     shuffle = np.random.default_rng(section.seed)
     history = History()
     interval = math.ceil(steps / section.evaluations_per_epoch)
@@ -74,14 +76,44 @@ def fit(
             chunk = batches[start : start + interval]
             loss = _run(run_steps, chunk, progress)
             at = epoch + min(start + interval, steps) / steps
-            if (
-                _evaluate(model, validation, at, loss, history, workdir / "best.weights.h5", progress)
-                > section.patience
-            ):
+            with averages.in_place():
+                stale = _evaluate(model, validation, at, loss, history, workdir / "best.weights.h5", progress)
+            if stale > section.patience:
                 model.load_weights(workdir / "best.weights.h5")
                 return history
     model.load_weights(workdir / "best.weights.h5")
     return history
+
+
+class Averages:
+    """A moving average of the trainable weights: less noise from the last steps than the weights themselves.
+
+    The momentum rises from 0.1 to `momentum` as min(momentum, (1 + t) / (10 + t)), so that the first average is not the
+    initial weights (the rule of tf.train.ExponentialMovingAverage with num_updates).
+    """
+
+    def __init__(self, model: keras.Model, momentum: float) -> None:
+        self._momentum = momentum
+        self._weights = [variable.value for variable in model.trainable_variables]
+        self._averages = [tf.Variable(weight) for weight in self._weights]
+        self._steps = tf.Variable(0.0)
+
+    def update(self) -> None:
+        """Take in the weights as they are now; part of the compiled step."""
+        momentum = tf.minimum(self._momentum, (1 + self._steps) / (10 + self._steps))
+        for average, weight in zip(self._averages, self._weights, strict=True):
+            average.assign(momentum * average + (1 - momentum) * weight)
+        self._steps.assign_add(1.0)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model holds the averages within, and its own weights again afterwards."""
+        own = [tf.identity(weight) for weight in self._weights]
+        for weight, average in zip(self._weights, self._averages, strict=True):
+            weight.assign(average)
+        yield
+        for weight, value in zip(self._weights, own, strict=True):
+            weight.assign(value)
 
 
 def steps_per_epoch(rows: int, section: TrainingSection) -> int:
@@ -108,7 +140,9 @@ def _optimizer(section: TrainingSection, steps: int) -> keras.optimizers.Optimiz
     return optimizer
 
 
-def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Rows) -> Callable[[Any], Any]:
+def _compile(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Rows, averages: Averages
+) -> Callable[[Any], Any]:
     """A function that trains on batches of row numbers, int32 [steps, batch], and returns the mean loss."""
     data, labels = inputs(model, train.encoded), tf.constant(train.labels)
     optimizer.build(model.trainable_variables)
@@ -120,6 +154,7 @@ def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer, train: R
             loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.gather(labels, rows), logits))
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
+        averages.update()
         return loss
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]

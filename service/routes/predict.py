@@ -67,7 +67,7 @@ class PredictEndpoint:
             predictions = await self._predictor.predict(model, request.instances, decoding, request.problems)
             encoding = perf_counter()
             content = _encode(predictions, model, request_id)
-            self._metrics.stage(model.name, "encode", perf_counter() - encoding)
+            self._metrics.of(model.name).encode.observe(perf_counter() - encoding)
         except ClientDisconnected:
             return
         except Exception as error:  # whatever it is, the client gets an answer and the log gets the rest

@@ -46,11 +46,11 @@ def test_the_file_is_what_the_contract_says(models: Path) -> None:
 
 
 def test_a_version_or_model_that_is_not_there(models: Path) -> None:
-    with pytest.raises(RoutingError, match="flights has no version 9; versions: 1"):
+    with pytest.raises(RoutingError, match=r"flights has no version 9; versions: 1"):
         routing.promote(models, NAME, 9, by="test", why="")
-    with pytest.raises(RoutingError, match="no model 'fligths'.*models: flights"):
+    with pytest.raises(RoutingError, match=r"no model .fligths.*models: flights"):
         routing.promote(models, "fligths", 1, by="test", why="")
-    with pytest.raises(RoutingError, match="no model '../flights'"):
+    with pytest.raises(RoutingError, match=r"no model .\.\./flights."):
         routing.rollback(models, "../flights", by="test", why="")
 
 

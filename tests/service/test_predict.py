@@ -192,3 +192,23 @@ def test_every_error_has_its_row_in_the_table() -> None:
     }
     assert all(400 <= answer_to(kind("x")).status < 600 for kind in leaves)
     assert len({answer.code for answer in ANSWERS.values()}) == len(ANSWERS)
+
+
+def test_a_score_on_the_threshold_has_one_label_everywhere(trained: Trained) -> None:
+    """0.7 is less in float32 than in float64: one compared so and one so would count another label than was given."""
+    import numpy as np
+
+    from contract.features import Encoder
+    from service.monitor import Monitor
+    from service.predictor import predictions
+
+    manifest = trained.bundle.manifest
+    at_threshold = manifest.model_copy(update={"output": manifest.output.model_copy(update={"threshold": 0.7})})
+    encoder = Encoder(manifest.features)
+    monitor = Monitor(at_threshold, encoder)
+    scores = np.array([np.nextafter(np.float32(0.7), np.float32(0)), 0.7], np.float32)
+    encoded = encoder.encode([dict(manifest.golden[0].row)] * 2)
+    monitor.observe(encoded, scores, 2)
+
+    assert [p["label"] for p in predictions(at_threshold.output, scores)] == ["on_time", "late"]
+    assert monitor.labels() == {"on_time": 1, "late": 1}
