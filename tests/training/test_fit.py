@@ -1,5 +1,6 @@
 """The loop, its moving average and what it keeps, on a problem whose answer is known."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_the_encoding_is_the_papers(tmp_path: Path) -> None:
     edges = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).astype(np.float32)
     for x in (-9.0, float(edges[1]), 0.1, float(edges[4]), 9.0):
         encoded = np.asarray(layer(np.array([[x]], np.float32)))[0]
-        expected = [np.clip((x - low) / (high - low), 0, 1) for low, high in zip(edges, edges[1:], strict=False)]
+        expected = [np.clip((x - low) / (high - low), 0, 1) for low, high in pairwise(edges)]
         np.testing.assert_allclose(encoded[2:], expected, atol=1e-5)
         np.testing.assert_allclose(encoded[0], (x - values.mean()) / values.std(), rtol=1e-4, atol=1e-5)
         assert encoded[1] == 0
