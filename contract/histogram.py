@@ -60,7 +60,7 @@ class NumberCounter:
 
     def __init__(self, bins: Sequence[NumberBins], nan_is_missing: bool) -> None:
         self.sizes = [len(each.ratios) for each in bins]
-        self._starts = np.cumsum([0, *self.sizes[:-1]], dtype=np.int64)
+        self._starts = np.cumsum([0, *self.sizes], dtype=np.int64)[:-1]
         self._total = sum(self.sizes)
         # Rows of edges, padded with infinity: no finite number ever passes the padding.
         self._edges = np.full((len(bins), max((len(each.edges) for each in bins), default=0)), np.inf, np.float32)
@@ -87,9 +87,9 @@ class CategoryCounter:
         self.sizes = [len(each.ratios) for each in bins]
         self._total = sum(self.sizes)
         tables = [_bin_of_code(each, feature) for each, feature in zip(bins, features, strict=True)]
-        starts = np.cumsum([0, *self.sizes[:-1]])
+        starts = np.cumsum([0, *self.sizes])[:-1]
         self._bins = np.concatenate([t + s for t, s in zip(tables, starts, strict=True)] or [np.empty(0, np.int64)])
-        self._starts = np.cumsum([0, *(len(table) for table in tables[:-1])], dtype=np.int64)
+        self._starts = np.cumsum([0, *map(len, tables)], dtype=np.int64)[:-1]
 
     def count(self, categories: NDArray[np.int32]) -> Counts:
         """Counts by flat bin, int64 [sum of sizes]."""
