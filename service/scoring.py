@@ -42,7 +42,7 @@ def score_file(models: Path, name: str, source: Path, target: Path | None) -> in
     production = routing.read(models, name).production
     if production is None:
         raise ScoringError(f"{name} has no production version in {models}; see hornpipe models")
-    model = load(models, name, production, from_environment({}))
+    model = load(models, name, production, from_environment(os.environ))
     try:
         return _write(_score(model, read_rows(source, model.encoder)), model.manifest.output, target)
     finally:

@@ -62,8 +62,10 @@ class PredictEndpoint:
         try:
             if scope["method"] != "POST":
                 raise WrongMethod(f"{PATH} takes POST, got {scope['method']}")
-            request = await self._read(receive, headers)
+            decode.check_media(headers)
+            body = await decode.read_body(receive, headers, self._settings.max_body_bytes)
             decoding = perf_counter()
+            request = decode.parse(body, self._settings.max_rows)
             model = self._model(request)
             predictions = await self._predictor.predict(model, request.instances, decoding, request.problems)
             encoding = perf_counter()
@@ -79,11 +81,6 @@ class PredictEndpoint:
         await asyncio.sleep(0)
         await _send(send, status, content, request_id, extra)
         self._metrics.request(model.name if model else NO_MODEL, PATH, outcome, perf_counter() - started)
-
-    async def _read(self, receive: Any, headers: dict[bytes, bytes]) -> PredictRequest:  # noqa: ANN401
-        decode.check_media(headers)
-        body = await decode.read_body(receive, headers, self._settings.max_body_bytes)
-        return decode.parse(body, self._settings.max_rows)
 
     def _model(self, request: PredictRequest) -> LoadedModel:
         model = self._registry.get(request.model)

@@ -29,6 +29,8 @@ def test_promotion_and_rollback_swap_within_a_second(client: httpx.Client, model
     routing.rollback(models, NAME, by="test", why="")
     wait_until(lambda: serving(client) == 1, "version 1 serves again", seconds=1)
 
+    assert 'hornpipe_swaps_total{model="flights"} 3.0' in client.get("/metrics").text
+
 
 def flip_a_byte(folder: Path) -> None:
     path = folder / "variants" / "litert-float32.tflite"
