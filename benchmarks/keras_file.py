@@ -14,16 +14,16 @@ import tensorflow as tf
 
 from contract import bundle
 from contract.features import Encoded, Encoder
-from training.config import ModelSection
-from training.data import Rows
 from training.model import tabular, with_probability, with_raw_inputs
+from training.rows import Rows
+from training.sections import TabularModel
 
 
 def rebuild(folder: Path) -> keras.Model:
     """Raises KeyError or ValueError when the code no longer builds the network that the bundle holds."""
     manifest = bundle.read(folder).manifest
     encoder = Encoder(manifest.features)
-    section = ModelSection.model_validate(manifest.config["model"])
+    section = TabularModel.model_validate(manifest.config["model"])
     logits = tabular(encoder, _two_rows(encoder), section)
     saved = tf.saved_model.load(str(folder))
     weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in saved.variables}

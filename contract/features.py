@@ -27,14 +27,31 @@ _ROW_TYPES = frozenset({dict})
 
 
 class Encoded(NamedTuple):
-    """Packed rows: the inputs of the signature `encoded`."""
+    """Packed rows, n of them: the inputs of the signature `encoded`.
+
+    `numbers` float32 [n, F] and `categories` int32 [n, C] are always there, if need be with no columns; `image`
+    [n, height, width, channels] and `texts` (str objects) [n, T] where the model has such features.
+    """
 
     numbers: NDArray[np.float32]
     categories: NDArray[np.int32]
+    image: NDArray[np.uint8] | NDArray[np.float32] | None = None
+    texts: NDArray[np.object_] | None = None
 
     @property
     def rows(self) -> int:
         return int(self.numbers.shape[0])
+
+    def take(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> "Encoded":
+        """Some of the rows."""
+        parts: list[Any] = [None if part is None else part[rows] for part in self]
+        return Encoded(*parts)
+
+    @staticmethod
+    def join(parts: "Sequence[Encoded]") -> "Encoded":
+        """All rows of all parts, in order; the parts are of the same features."""
+        columns = zip(*parts, strict=True)
+        return Encoded(*(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,12 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
-FORMAT_VERSION: Literal[1] = 1
+from contract.evidence import DataWarning, Finding, Metric, Slice, Verdict
+from contract.part import Part
+
+FORMAT_VERSION: Literal[2] = 2
 
 # A name becomes a folder, a metric label and a part of a URL: nothing in it may mean something to any of them.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -36,12 +39,6 @@ def _inside_bundle(path: str) -> str:
 
 
 BundlePath = Annotated[str, AfterValidator(_inside_bundle)]
-
-
-class Part(BaseModel):
-    """Base of every part of the manifest: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NumberFeature(Part):
@@ -71,7 +68,40 @@ class CategoryFeature(Part):
     on_unseen: Policy = "accept"
 
 
-Feature = Annotated[NumberFeature | CategoryFeature, Field(discriminator="kind")]
+class ImageFeature(Part):
+    """A picture, [height, width, channels] of `dtype`. In a request: nested lists, or {"b64": PNG or JPEG file}.
+
+    `minimum` and `maximum` are the range of its values in training, 0 and 255 for picture files.
+    """
+
+    kind: Literal["image"] = "image"
+    name: str = Field(min_length=1)
+    dtype: Literal["uint8", "float32"] = "uint8"
+    shape: tuple[int, int, int]
+    required: Literal[True] = True
+    minimum: float = 0.0
+    maximum: float = 255.0
+
+    @model_validator(mode="after")
+    def _has_pixels(self) -> "ImageFeature":
+        if min(self.shape) < 1 or self.shape[2] not in (1, 3):
+            raise ValueError(f"expected height, width and 1 or 3 channels, got {self.shape}")
+        return self
+
+
+class TextFeature(Part):
+    """Free text, tokenized inside the network. A missing text is an empty one."""
+
+    kind: Literal["text"] = "text"
+    name: str = Field(min_length=1)
+    dtype: Literal["string"] = "string"
+    shape: tuple[int, ...] = ()
+    required: bool
+    example: str
+    most_characters: int = Field(default=100_000, gt=0)
+
+
+Feature = Annotated[NumberFeature | CategoryFeature | ImageFeature | TextFeature, Field(discriminator="kind")]
 
 
 class BinaryOutput(Part):
@@ -99,12 +129,40 @@ class BinaryOutput(Part):
         return next(name for name in self.classes if name != self.positive)
 
 
-class Metric(Part):
-    """A measured value with its 95% bootstrap interval."""
+class MulticlassOutput(Part):
+    """The model's output `probabilities`, float32 [n, classes]; the label is the class with the largest."""
 
-    value: float
-    low: float
-    high: float
+    name: Literal["probabilities"] = "probabilities"
+    dtype: Literal["float32"] = "float32"
+    classes: tuple[str, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> "MulticlassOutput":
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("class names must differ")
+        return self
+
+
+class RegressionOutput(Part):
+    """The model's output `value`, float32 [n], in the target's unit.
+
+    `half_width` makes value - half_width .. value + half_width an interval that held `coverage` of the validation rows
+    (split conformal prediction: Lei et al., Distribution-Free Predictive Inference for Regression, 2018, section 2.2).
+    """
+
+    name: Literal["value"] = "value"
+    dtype: Literal["float32"] = "float32"
+    minimum: float
+    maximum: float
+    half_width: float = Field(ge=0)
+    coverage: float = Field(default=0.9, gt=0, lt=1)
+
+
+Output = Annotated[BinaryOutput | MulticlassOutput | RegressionOutput, Field(discriminator="name")]
+
+# The one number of an output that its drift is watched by: the probability of the positive class, the largest
+# probability, the value.
+SCORES = {"probability": "probability", "probabilities": "confidence", "value": "value"}
 
 
 class Latency(Part):
@@ -115,7 +173,10 @@ class Latency(Part):
 
 
 class Variant(Part):
-    """One executable form of the model, measured against the float32 SavedModel on held-out rows."""
+    """One executable form of the model, measured against the float32 SavedModel on held-out rows.
+
+    `size` and `memory` (what loading and running it adds) are bytes; `refused` says why it may not serve.
+    """
 
     name: Name
     runtime: Literal["litert", "savedmodel"]
@@ -125,6 +186,9 @@ class Variant(Part):
     tolerance: float = Field(gt=0)
     metrics: dict[str, float]
     latency: dict[Literal["1", "32"], Latency]
+    headline: Metric | None = None
+    memory: int | None = None
+    refused: str | None = None
 
 
 class Choice(Part):
@@ -140,6 +204,8 @@ class Baseline(Part):
     name: str
     metrics: dict[str, float]
     fit_seconds: float
+    headline: Metric | None = None
+    predict_ms: float | None = None
 
 
 class NumberBins(Part):
@@ -188,8 +254,8 @@ class DriftBaseline(Part):
 class GoldenExample(Part):
     """A raw row as a client would send it, and the float32 SavedModel's answer to it."""
 
-    row: dict[str, float | int | str | None]
-    outputs: dict[str, float]
+    row: dict[str, float | int | str | dict[str, str] | None]
+    outputs: dict[str, float | tuple[float, ...]]
 
 
 class DataFacts(Part):
@@ -210,18 +276,19 @@ class FileFacts(Part):
 
 
 class Manifest(Part):
-    """One version of a model. `files` lists every file of the bundle but the manifest itself."""
+    """One version of a model. `files` lists every file of the bundle but the manifest itself; `temperature` is what the
+    logits were divided by to calibrate them, in the graph. Format 1 is format 2 with binary tables alone."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     name: Name
     version: int = Field(ge=1)
     created: AwareDatetime
     code_revision: str | None
-    task: Literal["binary"]
+    task: Literal["binary", "multiclass", "regression"]
     config: dict[str, Any]
     data: DataFacts
     features: tuple[Feature, ...] = Field(min_length=1)
-    output: BinaryOutput
+    output: Output
     headline: str
     metrics: dict[str, Metric]
     baselines: tuple[Baseline, ...]
@@ -229,6 +296,11 @@ class Manifest(Part):
     chosen: Choice
     drift: DriftBaseline
     golden: tuple[GoldenExample, ...] = Field(min_length=1)
+    temperature: float = Field(default=1.0, gt=0)
+    slices: tuple[Slice, ...] = ()
+    warnings: tuple[DataWarning, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    verdict: Verdict | None = None
     files: dict[BundlePath, FileFacts]
 
     @model_validator(mode="after")
@@ -236,13 +308,19 @@ class Manifest(Part):
         names = [feature.name for feature in self.features]
         if len(set(names)) != len(names):
             raise ValueError("feature names must differ")
-        if set(self.drift.inputs) != set(names) or set(self.drift.outputs) != {self.output.name}:
-            raise ValueError("the drift baseline must cover every feature and output, and nothing else")
+        watched = {f.name for f in self.features if f.kind in ("number", "category")}
+        if set(self.drift.inputs) != watched or set(self.drift.outputs) != {self.score}:
+            raise ValueError("the drift baseline must cover every number, category and output, and nothing else")
         if self.chosen.variant not in {variant.name for variant in self.variants}:
             raise ValueError(f"the chosen variant {self.chosen.variant!r} is not among the variants")
         if self.headline not in self.metrics:
             raise ValueError(f"the headline metric {self.headline!r} is not among the metrics")
         return self
+
+    @property
+    def score(self) -> str:
+        """The name of the number by which the output's drift is watched."""
+        return SCORES[self.output.name]
 
     def variant(self, name: str) -> Variant:
         return next(variant for variant in self.variants if variant.name == name)

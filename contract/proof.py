@@ -54,7 +54,7 @@ def largest_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 def _each_row(encoded: Encoded) -> list[Encoded]:
     rows = range(encoded.rows)
-    return [Encoded(encoded.numbers[i : i + 1], encoded.categories[i : i + 1]) for i in rows]
+    return [encoded.take(slice(i, i + 1)) for i in rows]
 
 
 def verify_everywhere(path: Path) -> Iterator[str]:

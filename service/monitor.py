@@ -42,7 +42,7 @@ class Monitor:
             return
         batches, scores = zip(*self._pending, strict=True)
         self._pending, self._pending_rows = [], 0
-        encoded = Encoded(*map(np.concatenate, zip(*batches, strict=True)))
+        encoded = Encoded.join(batches)
         together = np.concatenate(scores)
         self._inputs += self._input_counter.count(encoded)
         self._outputs += self._output_counter.count(together[:, None])

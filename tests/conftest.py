@@ -80,7 +80,7 @@ def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
             f"data.path={some_flights}",
             "model.hidden=[32, 16]",
             "model.number_bins=8",
-            "model.category_min_count=3",
+            "data.category_min_count=3",
             "training.batch_size=64",
             "training.epochs=6",
         ],
@@ -90,7 +90,7 @@ def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     scores = pipeline.score(logits, prepared.test)
     metrics = evaluate.metrics_with_intervals(prepared.test.labels, scores, 0.5, seed=0, resamples=20)
     models = tmp_path_factory.mktemp("models")
-    made = export(logits, prepared, checked, models, metrics, ())
+    made = export(logits, prepared, checked, models, metrics, (), 0.5)
     return Trained(logits, prepared, checked, made, models)
 
 

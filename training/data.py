@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from contract.features import Encoded, Encoder
+from contract.features import Encoder
 from contract.manifest import CategoryFeature, Feature, NumberFeature
-from training.config import FeatureSection, RandomSplit, TimeSplit, TrainingConfig
 from training.errors import DataError, did_you_mean
+from training.rows import Indices, InMemory, Prepared, Rows
+from training.sections import FeatureSection, RandomSplit, TimeSplit, TrainingConfig
+from training.task import TASKS
 
 Columns = dict[str, NDArray[Any]]
-Indices = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Encoded rows and their labels, float32 [n]: 1 for the positive class."""
-
-    encoded: Encoded
-    labels: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return int(self.labels.shape[0])
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The data of a run. `classes` are (negative, positive). `raw_test` are the test rows as read."""
-
-    encoder: Encoder
-    classes: tuple[str, str]
-    train: Rows
-    validation: Rows
-    test: Rows
-    raw_test: pa.Table
-    fingerprint: str
 
 
 def prepare(config: TrainingConfig) -> Prepared:
@@ -50,22 +26,20 @@ def prepare(config: TrainingConfig) -> Prepared:
     table = read(config)
     check(table, config)
     columns = _columns(table, config)
-    labels = pc.equal(table[config.data.target], config.data.positive).to_numpy().astype(np.float32)
+    labels = pc.equal(table[_target(config)], config.data.positive).to_numpy().astype(np.float32)
     train, validation, test = split(table, config)
     features = fit_features(config, {name: values[train] for name, values in columns.items()})
     encoder = Encoder(features)
-    encoded = encoder.encode_columns(columns)
-
-    def rows(indices: Indices) -> Rows:
-        return Rows(Encoded(encoded.numbers[indices], encoded.categories[indices]), labels[indices])
-
+    rows = Rows(encoder.encode_columns(columns), labels)
     return Prepared(
+        task=TASKS[config.task],
         encoder=encoder,
         classes=_classes(table, config),
-        train=rows(train),
-        validation=rows(validation),
-        test=rows(test),
-        raw_test=table.take(pa.array(test)),
+        train=InMemory(learnt := rows.take(train)),
+        sample=learnt,
+        validation=rows.take(validation),
+        test=rows.take(test),
+        raw_test=lambda chosen: raw_rows(table.take(pa.array(test[np.asarray(chosen)])), encoder),
         fingerprint=fingerprint(columns, labels),
     )
 
@@ -95,15 +69,21 @@ def _format(path: Path) -> str:
 
 def _wanted(config: TrainingConfig) -> dict[str, str]:
     """Columns to read, by the key of the config that names them."""
-    wanted = {f"features.{name}": name for name in config.features} | {"data.target": config.data.target}
+    wanted = {f"features.{name}": name for name in config.features} | {"data.target": _target(config)}
     if isinstance(config.split, TimeSplit):
         wanted["split.column"] = config.split.column
     return wanted
 
 
+def _target(config: TrainingConfig) -> str:
+    if config.data.target is None:
+        raise DataError("data.target", ["a table needs the name of the column that is predicted"])
+    return config.data.target
+
+
 def check(table: pa.Table, config: TrainingConfig) -> None:
     """Compare the columns with what the config says of them. Raises DataError with every problem."""
-    problems = _target_problems(table[config.data.target], config)
+    problems = _target_problems(table[_target(config)], config)
     for name, feature in config.features.items():
         problems += _column_problems(name, table[name], feature)
     if problems:
@@ -111,7 +91,7 @@ def check(table: pa.Table, config: TrainingConfig) -> None:
 
 
 def _target_problems(column: pa.ChunkedArray, config: TrainingConfig) -> list[str]:
-    key, positive = config.data.target, config.data.positive
+    key, positive = _target(config), str(config.data.positive)
     if not _is_text(column.type):
         return [f"{key}: the target must be text, one name a class, got {column.type}"]
     values = sorted(str(value) for value in pc.unique(column).to_pylist() if value is not None)
@@ -157,6 +137,8 @@ def split(table: pa.Table, config: TrainingConfig) -> tuple[Indices, Indices, In
             parts = _split_by_time(table[rule.column], rule)
         case RandomSplit() as rule:
             parts = _split_at_random(len(table), rule, config.training.seed)
+        case rule:
+            raise DataError("split.by", [f"{rule.by} is not known for tables"])
     names = ("train", "validation", "test")
     empty = [f"split: no rows to {name}" for name, part in zip(names, parts, strict=True) if part.size == 0]
     if empty:
@@ -200,9 +182,9 @@ def _fit_feature(name: str, section: FeatureSection, values: NDArray[Any], confi
             example=float(np.quantile(known, 0.5, method="lower")),
             on_out_of_range=section.on_out_of_range or serving.on_out_of_range,
         )
-    vocabulary = _vocabulary(values, config.model.category_min_count)
+    vocabulary = _vocabulary(values, config.data.category_min_count)
     if not vocabulary:
-        problem = f"no value is seen {config.model.category_min_count} times (model.category_min_count) in training"
+        problem = f"no value is seen {config.data.category_min_count} times (data.category_min_count) in training"
         raise DataError("features", [f"{name}: {problem}"])
     return CategoryFeature(
         name=name,
@@ -257,6 +239,6 @@ def _columns(table: pa.Table, config: TrainingConfig) -> Columns:
 
 
 def _classes(table: pa.Table, config: TrainingConfig) -> tuple[str, str]:
-    values = pc.unique(table[config.data.target]).to_pylist()
+    values = pc.unique(table[_target(config)]).to_pylist()
     negative = next(value for value in values if value != config.data.positive)
-    return str(negative), config.data.positive
+    return str(negative), str(config.data.positive)

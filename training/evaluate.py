@@ -12,9 +12,10 @@ from sklearn.metrics import accuracy_score, average_precision_score, brier_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from contract.evidence import Metric
 from contract.features import Encoded
-from contract.manifest import Baseline, Metric
-from training.data import Rows
+from contract.manifest import Baseline
+from training.rows import Rows
 
 HEADLINE = "roc_auc"
 RESAMPLES = 200

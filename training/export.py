@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from contract import bundle, histogram, proof, runtimes
 from contract.bundle import Bundle
 from contract.errors import HornpipeError
+from contract.evidence import Metric
 from contract.features import Encoder
 from contract.manifest import (
     Baseline,
@@ -28,15 +29,14 @@ from contract.manifest import (
     FileFacts,
     GoldenExample,
     Manifest,
-    Metric,
     NumberFeature,
 )
 from contract.proof import largest_difference
 from training import fit, variants
-from training.config import TrainingConfig
-from training.data import Prepared, raw_rows
 from training.evaluate import HEADLINE
 from training.model import OUTPUT, with_probability, with_raw_inputs
+from training.rows import Prepared
+from training.sections import TrainingConfig
 
 GOLDEN_ROWS = 12
 PARITY_ROWS = 2000
@@ -55,6 +55,7 @@ def export(
     models: Path,
     metrics: dict[str, Metric],
     baselines: tuple[Baseline, ...],
+    threshold: float,
 ) -> Bundle:
     """Write, prove and publish the next version. Raises ParityError; then nothing is published."""
     encoded = with_probability(logits)
@@ -63,8 +64,8 @@ def export(
             save(encoded, prepared.encoder, staging)
             variants.convert(encoded, prepared.encoder, staging, Path(scratch), config.quantization)
         golden = golden_examples(staging, prepared)
-        measured = variants.measure(staging, prepared.encoder, prepared.test, golden, config.serving.threshold)
-        drift = drift_baseline(encoded, prepared, config)
+        measured = variants.measure(staging, prepared.encoder, prepared.test, golden, threshold)
+        drift = drift_baseline(encoded, prepared, threshold)
 
         def manifest_of(version: int, files: dict[str, FileFacts]) -> Manifest:
             manifest = Manifest(
@@ -76,7 +77,7 @@ def export(
                 config=config.model_dump(mode="json", exclude_none=True),
                 data=data_facts(prepared, config),
                 features=prepared.encoder.features,
-                output=output(prepared, config),
+                output=output(prepared, threshold),
                 headline=HEADLINE,
                 metrics=metrics,
                 baselines=baselines,
@@ -117,8 +118,7 @@ def raw_signature(encoder: Encoder) -> list[tf.TensorSpec]:
 def golden_examples(staging: Path, prepared: Prepared) -> tuple[GoldenExample, ...]:
     """Raw rows and the raw signature's answers, after proof on many rows that the packed signature gives the same."""
     signatures = runtimes.tensorflow().saved_model.load(str(staging))
-    table = prepared.raw_test
-    held_out = raw_rows(table.take(_spread(len(table), PARITY_ROWS)), prepared.encoder)
+    held_out = prepared.raw_test(_spread(len(prepared.test), PARITY_ROWS))
     golden = [held_out[i] for i in _spread(len(held_out), GOLDEN_ROWS)]
     golden += edge_rows(golden[0], prepared.encoder.features)
     # The config's policies may refuse some of them.
@@ -161,28 +161,29 @@ def run_raw(saved_model: Any, encoder: Encoder, rows: list[Row]) -> NDArray[np.f
     return answers
 
 
-def drift_baseline(encoded: keras.Model, prepared: Prepared, config: TrainingConfig) -> DriftBaseline:
+def drift_baseline(encoded: keras.Model, prepared: Prepared, threshold: float) -> DriftBaseline:
     """Input bins on training rows; output bins on validation rows, which the weights have not been fitted to."""
     scores = fit.predict(keras.Model(encoded.input, encoded.output[OUTPUT]), prepared.validation.encoded)
-    positive = float((scores >= config.serving.threshold).mean())
+    positive = float((scores >= threshold).mean())
     negative_class, positive_class = prepared.classes
     return DriftBaseline(
-        rows=len(prepared.train),
-        inputs=histogram.fit_inputs(prepared.encoder, prepared.train.encoded),
+        rows=len(prepared.sample),
+        inputs=histogram.fit_inputs(prepared.encoder, prepared.sample.encoded),
         outputs={OUTPUT: histogram.fit_output(scores)},
         labels={negative_class: 1 - positive, positive_class: positive},
     )
 
 
-def output(prepared: Prepared, config: TrainingConfig) -> BinaryOutput:
-    return BinaryOutput(classes=prepared.classes, positive=config.data.positive, threshold=config.serving.threshold)
+def output(prepared: Prepared, threshold: float) -> BinaryOutput:
+    negative, positive = prepared.classes
+    return BinaryOutput(classes=(negative, positive), positive=positive, threshold=threshold)
 
 
 def data_facts(prepared: Prepared, config: TrainingConfig) -> DataFacts:
     return DataFacts(
         fingerprint=prepared.fingerprint,
         source=config.data.path,
-        train_rows=len(prepared.train),
+        train_rows=prepared.train.rows,
         validation_rows=len(prepared.validation),
         test_rows=len(prepared.test),
     )

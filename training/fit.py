@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from contract.features import Encoded
-from training.config import TrainingSection
-from training.data import Rows
+from training.rows import Rows
+from training.sections import TrainingSection
 
 STEPS_A_CALL = 32
 PREDICT_BATCH = 8192
@@ -134,7 +134,7 @@ def inputs(model: keras.Model, encoded: Encoded) -> dict[str, Any]:
 
 
 def _optimizer(section: TrainingSection, steps: int) -> keras.optimizers.Optimizer:
-    schedule = keras.optimizers.schedules.CosineDecay(section.learning_rate, steps)
+    schedule = keras.optimizers.schedules.CosineDecay(float(section.learning_rate), steps)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=section.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer

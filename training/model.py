@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from contract.features import FIRST_KNOWN, Encoder
 from contract.manifest import CategoryFeature, NumberFeature
-from training.config import ModelSection
-from training.data import Rows
+from training.rows import Rows
+from training.sections import TabularModel
 
 Tensor = Any  # keras.KerasTensor while building, tf.Tensor while running: neither has type information
 
@@ -69,7 +69,7 @@ class NumberEncoding(keras.layers.Layer):  # type: ignore[misc]  # keras has no 
         return {**super().get_config(), "numbers": self.numbers, "bins": self.bins}
 
 
-def tabular(encoder: Encoder, train: Rows, section: ModelSection) -> keras.Model:
+def tabular(encoder: Encoder, train: Rows, section: TabularModel) -> keras.Model:
     """Packed inputs -> logits [n]. The output bias starts at the log-odds of the training labels."""
     inputs, parts = {}, []
     if encoder.number_features:

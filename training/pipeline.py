@@ -7,11 +7,12 @@ import keras
 
 from contract.bundle import Bundle
 from training import evaluate, fit, model
-from training.config import TrainingConfig
-from training.data import Prepared, Rows, prepare
+from training.data import prepare
 from training.evaluate import Scores
 from training.export import export
 from training.progress import TrainingProgress
+from training.rows import Prepared, Rows
+from training.sections import TrainingConfig
 
 
 def run(config: TrainingConfig, models: Path, progress: TrainingProgress) -> Bundle:
@@ -23,23 +24,23 @@ def run(config: TrainingConfig, models: Path, progress: TrainingProgress) -> Bun
     with progress.stage("reading and checking the data"):
         prepared = prepare(config)
     logits = train(config, prepared, progress)
-    threshold, seed = config.serving.threshold, config.training.seed
+    threshold, seed = float(config.serving.threshold), config.training.seed  # type: ignore[arg-type]
     with progress.stage("evaluating on the test rows"):
         scores = score(logits, prepared.test)
         metrics = evaluate.metrics_with_intervals(prepared.test.labels, scores, threshold, seed)
     with progress.stage("fitting the baselines on the same split"):
-        baselines = evaluate.baselines(prepared.train, prepared.test, threshold, seed)
+        baselines = evaluate.baselines(prepared.sample, prepared.test, threshold, seed)
     with progress.stage("exporting, quantizing, proving and timing"):
-        return export(logits, prepared, config, models, metrics, baselines)
+        return export(logits, prepared, config, models, metrics, baselines, threshold)
 
 
 def train(config: TrainingConfig, prepared: Prepared, progress: TrainingProgress) -> keras.Model:
     """A trained model of packed inputs -> logits [n], with the weights of its best evaluation."""
     keras.utils.set_random_seed(config.training.seed)
-    logits = model.tabular(prepared.encoder, prepared.train, config.model)
-    steps = fit.steps_per_epoch(len(prepared.train), config.training) * config.training.epochs
+    logits = model.tabular(prepared.encoder, prepared.sample, config.model)  # type: ignore[arg-type]
+    steps = fit.steps_per_epoch(prepared.train.rows, config.training) * config.training.epochs
     with TemporaryDirectory(prefix="hornpipe-") as workdir, progress.training(steps) as told:
-        fit.fit(logits, prepared.train, prepared.validation, config.training, Path(workdir), told)
+        fit.fit(logits, prepared.sample, prepared.validation, config.training, Path(workdir), told)
     return logits
 
 

@@ -18,10 +18,10 @@ from contract.features import Encoded, Encoder, Problem
 from contract.manifest import Choice, GoldenExample, Latency, Variant
 from contract.proof import largest_difference
 from contract.runtimes import LiteRT, Runtime, SavedModel
-from training.config import QuantizationSection
-from training.data import Rows
 from training.evaluate import HEADLINE, metrics
 from training.model import OUTPUT
+from training.rows import Rows
+from training.sections import QuantizationSection
 
 FLOAT_TOLERANCE = 1e-5
 BATCH = 4096
@@ -66,7 +66,7 @@ def convert(encoded: keras.Model, encoder: Encoder, staging: Path, scratch: Path
     add_endpoint(archive, runtimes.SIGNATURE, encoded, packed_signature(encoder))
     archive.write_out(str(scratch), verbose=False)
     for name, optimizations in {"litert-float32": [], "litert-int8": [tf.lite.Optimize.DEFAULT]}.items():
-        if name == "litert-int8" and not section.int8:
+        if name == "litert-int8" and "dynamic-int8" not in section.variants:
             continue
         converter = tf.lite.TFLiteConverter.from_saved_model(str(scratch), signature_keys=[runtimes.SIGNATURE])
         converter.optimizations = optimizations
@@ -105,7 +105,7 @@ def _load(path: Path) -> Runtime:
 
 def _join(test: Encoded, golden: Encoded | list[Problem]) -> Encoded:
     assert isinstance(golden, Encoded)  # noqa: S101  # for the type checker: golden rows are those the encoder takes
-    return Encoded(*(np.concatenate(parts) for parts in zip(test, golden, strict=True)))
+    return Encoded.join([test, golden])
 
 
 def choose(variants: list[Variant], section: QuantizationSection) -> Choice:
@@ -130,14 +130,13 @@ def run_in_batches(runtime: Runtime, encoded: Encoded) -> NDArray[np.float32]:
 
 def _batches(encoded: Encoded) -> Iterator[Encoded]:
     for start in range(0, encoded.rows, BATCH):
-        part = slice(start, start + BATCH)
-        yield Encoded(encoded.numbers[part], encoded.categories[part])
+        yield encoded.take(slice(start, start + BATCH))
 
 
 def _head(encoded: Encoded, rows: int) -> Encoded:
     """The first `rows` rows, repeated where there are fewer."""
     index = np.arange(rows) % encoded.rows
-    return Encoded(encoded.numbers[index], encoded.categories[index])
+    return encoded.take(index)
 
 
 def _latency(runtime: Runtime, encoded: Encoded) -> Latency:

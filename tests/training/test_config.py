@@ -32,7 +32,7 @@ def test_the_examples_are_valid(path: Path) -> None:
         ("[training]\nepoch = 3", "training.epoch: unknown key; did you mean 'epochs'?"),
         ('[training]\nepochs = "3"', "training.epochs: input should be a valid integer, got '3'"),
         ("[training]\nepochs = 0", "training.epochs: input should be greater than or equal to 1, got 0"),
-        ('task = "binry"', "task: input should be 'binary', got 'binry'"),
+        ('task = "binry"', "task: input should be 'binary', 'multiclass' or 'regression', got 'binry'"),
         ('name = "../etc"', "name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', got '../etc'"),
         (
             '[split]\nby = "random"\ntset = 0.1',

@@ -63,14 +63,14 @@ def problems(path: Path, rows: pa.Table, **sections: object) -> str:
 def test_the_time_split_cuts_at_the_days_given(path: Path) -> None:
     prepared = prepare(path, table())
 
-    assert (len(prepared.train), len(prepared.validation), len(prepared.test)) == (60, 10, 30)
+    assert (prepared.train.rows, len(prepared.validation), len(prepared.test)) == (60, 10, 30)
     np.testing.assert_array_equal(prepared.validation.encoded.numbers[:, 0], np.arange(60, 70))
 
 
 def test_the_random_split_is_the_same_again_and_loses_no_row(path: Path) -> None:
     split = {"by": "random", "validation": 0.1, "test": 0.25}
     first, second = (prepare(path, table(), split=split) for _ in range(2))
-    parts = [part.encoded.numbers[:, 0] for part in (first.train, first.validation, first.test)]
+    parts = [part.encoded.numbers[:, 0] for part in (first.sample, first.validation, first.test)]
 
     assert sorted(np.concatenate(parts)) == list(range(ROWS))
     assert [len(part) for part in parts] == [65, 10, 25]
@@ -91,7 +91,7 @@ def test_rare_categories_train_the_unseen_index(path: Path) -> None:
     prepared = prepare(path, table(color=colors))
 
     assert prepared.encoder.category_features[0].vocabulary == ("red", "blue")
-    assert (prepared.train.encoded.categories[:, 0] == UNSEEN).sum() == 5
+    assert (prepared.sample.encoded.categories[:, 0] == UNSEEN).sum() == 5
 
 
 def test_the_fingerprint_changes_with_one_value(path: Path) -> None:

@@ -13,7 +13,7 @@ from contract.features import Encoded
 from contract.manifest import CategoryFeature, NumberFeature
 from contract.runtimes import LiteRT, SavedModel
 from tests.conftest import Trained
-from training import data, export
+from training import export
 
 Row = dict[str, Any]
 
@@ -68,7 +68,7 @@ def named_weights(trained: Trained) -> dict[str, np.ndarray]:
 def rows(trained: Trained) -> list[Row]:
     """Every held-out row, and the edges: all missing, unseen, far outside."""
     encoder = trained.prepared.encoder
-    held_out = data.raw_rows(trained.prepared.raw_test, encoder)
+    held_out = trained.prepared.raw_test(range(len(trained.prepared.test)))
     return [*held_out, *export.edge_rows(held_out[0], encoder.features)]
 
 
@@ -158,7 +158,7 @@ def test_a_network_that_lost_its_preprocessing_is_not_published(
     raw_inputs = export.with_raw_inputs
     monkeypatch.setattr(export, "with_raw_inputs", lambda encoded, _: raw_inputs(encoded, skewed))
     with pytest.raises(export.ParityError, match="serving_default and encoded differ"):
-        export.export(trained.logits, prepared, trained.config, tmp_path, trained.bundle.manifest.metrics, ())
+        export.export(trained.logits, prepared, trained.config, tmp_path, trained.bundle.manifest.metrics, (), 0.5)
 
     assert not list((tmp_path / "flights").glob("[0-9]*"))
     assert not list((tmp_path / "flights").rglob(SAVED_MODEL))

@@ -9,8 +9,8 @@ import pytest
 from contract.features import Encoded, Encoder
 from contract.manifest import CategoryFeature, NumberFeature
 from training import fit, model
-from training.config import ModelSection, TrainingSection
-from training.data import Rows
+from training.rows import Rows
+from training.sections import TabularModel, TrainingSection
 
 ENCODER = Encoder(
     [
@@ -36,7 +36,7 @@ def run(workdir: Path, section: TrainingSection = SECTION) -> tuple[object, fit.
 
     keras.utils.set_random_seed(0)
     train = rows(2000, 1)
-    logits = model.tabular(ENCODER, train, ModelSection(hidden=[32], number_bins=8, dropout=0.0))
+    logits = model.tabular(ENCODER, train, TabularModel(hidden=[32], number_bins=8, dropout=0.0))
     steps: list[int] = []
     told = fit.Progress(on_steps=lambda count, loss: steps.append(count), on_evaluation=lambda _: None)
     history = fit.fit(logits, train, rows(500, 2), section, workdir, told)

@@ -1,0 +1,73 @@
+"""What a training run found out about itself, in the few words that travel in the manifest.
+
+The long form (curves, matrices, histories) is in the bundle's evaluation.json, for the report.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from contract.part import Part
+
+# Of these, less is better; of every other metric, more is.
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "calibration_error", "mae", "rmse"})
+
+
+def improvement(metric: str, candidate: float, other: float) -> float:
+    """By how much `candidate` is better than `other` in this metric; negative where it is worse."""
+    return other - candidate if metric in LOWER_IS_BETTER else candidate - other
+
+
+class Metric(Part):
+    """A measured value with its 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Slice(Part):
+    """The headline metric on the held-out rows where every feature in `where` has the value or range given."""
+
+    where: dict[str, str] = Field(min_length=1)
+    rows: int = Field(gt=0)
+    metric: Metric
+
+
+class DataWarning(Part):
+    """Something in the data that training could live with, but a person should know: seen, and what to do."""
+
+    check: str
+    column: str | None = None
+    seen: str
+    advice: str
+
+
+class Finding(Part):
+    """Something the doctor found wrong with a run. `evidence` are the numbers that tripped the rule, `series` the
+    (step, value) points of the small plot beside it, `cause` one plain sentence, `fix` the config line to try."""
+
+    rule: str
+    severity: Literal["warning", "error"]
+    step: int
+    layer: str | None = None
+    evidence: dict[str, float]
+    series: tuple[tuple[float, float], ...] = ()
+    cause: str
+    fix: str
+
+
+class Reason(Part):
+    """One thing that the gate looked at."""
+
+    check: str
+    passed: bool
+    detail: str
+
+
+class Verdict(Part):
+    """Whether a version may serve. `against` is the version it was compared with, None where none served."""
+
+    passed: bool
+    against: int | None = None
+    reasons: tuple[Reason, ...]

@@ -1,0 +1,94 @@
+"""What is recorded of a training run while it runs: the facts that the doctor judges and the report draws.
+
+All of it is deterministic (no clock but `input_wait`), so that a resumed run records what an unkilled one does.
+"""
+
+from typing import Literal
+
+from contract.part import Part
+
+Activation = Literal["relu", "sigmoid", "tanh", "softmax", "other"]
+
+
+class LayerSignal(Part):
+    """One layer at one probe, on one training batch.
+
+    `gradient` is the mean absolute gradient of the layer's weights, `weight` their norm, `update` the norm of one
+    step's change of them. Of the layer's activation on the batch: `inactive` is the share of its units that are 0 on
+    every row (relu), `saturated` the share of values in the flat part (sigmoid, tanh, softmax), `mean` and `deviation`
+    are over all values. None where the layer has no weights, or no activation that can be seen.
+    """
+
+    layer: str
+    activation: Activation | None = None
+    gradient: float | None = None
+    weight: float | None = None
+    update: float | None = None
+    inactive: float | None = None
+    saturated: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+
+
+class Probe(Part):
+    """The network at one step. `spread` is the standard deviation of the scores over a batch (the largest over the
+    classes); `gradient_norm` the global norm before clipping; `input_wait` the share of time since the last probe that
+    was spent waiting for data."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    spread: float
+    input_wait: float = 0.0
+    layers: tuple[LayerSignal, ...] = ()
+
+
+class Evaluation(Part):
+    """One evaluation. `epoch` is a fraction where there are several an epoch. `monitor` is the value on validation of
+    the metric that early stopping watches; `train_monitor` the same metric on as many training rows."""
+
+    step: int
+    epoch: float
+    train_loss: float
+    validation_loss: float
+    monitor: float
+    train_monitor: float
+    learning_rate: float
+    best: bool
+
+
+class Facts(Part):
+    """What the doctor must know besides: of the task, the training rows and the start of the run.
+
+    `initial_loss` is the loss of the untrained network on training rows, `base_loss` that of always answering the class
+    shares (or the mean). `input_scales` are the largest absolute mean and deviation over the network's own first
+    inputs, after the preset's normalisation. `class_shares` is empty for regression. `majority_share_predicted` is the
+    share of validation rows that the best weights give to the most frequent class, None before the first evaluation.
+    """
+
+    task: Literal["binary", "multiclass", "regression"]
+    metric: str
+    train_rows: int
+    class_shares: tuple[float, ...] = ()
+    class_weights: bool = False
+    initial_loss: float
+    base_loss: float
+    input_mean: float
+    input_deviation: float
+    steps: int
+    steps_per_epoch: int
+
+
+class Record(Part):
+    """Everything recorded of one run. `losses` are (step, mean training loss since the point before); `range_test` the
+    (learning rate, smoothed loss) points where the learning rate was looked for; `rollbacks` the steps at which a
+    non-finite loss sent the run back to its last good checkpoint with half the learning rate."""
+
+    facts: Facts | None = None
+    losses: tuple[tuple[int, float], ...] = ()
+    probes: tuple[Probe, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    range_test: tuple[tuple[float, float], ...] = ()
+    rollbacks: tuple[int, ...] = ()
+    stopped: Literal["running", "finished", "patience", "time limit", "interrupted", "diverged"] = "running"
