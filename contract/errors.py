@@ -3,6 +3,7 @@
 HornpipeError
 ├── BundleError          a version folder is incomplete, altered or not a bundle
 │   └── ProofFailed      it does not reproduce its own golden examples
+├── PictureError         bytes that are no picture, or not one to be read here
 ├── RoutingError         a promotion or rollback that cannot be done
 └── RuntimeUnavailable   the asked runtime, device or variant is not to be had here
 """
@@ -25,6 +26,10 @@ class BundleError(HornpipeError):
 
 class ProofFailed(BundleError):
     """The runtime's outputs on the golden examples differ from the recorded ones by more than the tolerance."""
+
+
+class PictureError(HornpipeError):
+    """Neither PNG nor JPEG, damaged, or too large. The text says what came."""
 
 
 class RoutingError(HornpipeError):
