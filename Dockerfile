@@ -47,7 +47,7 @@ for name, part in parts.items()]" \
 
 # Hornpipe itself: whole in /opt/hornpipe, without the training code in /opt/hornpipe-service.
 FROM build AS project
-COPY LICENSE README.md hornpipe.py ./
+COPY LICENSE README.md hornpipe.py hornpipe_pytest.py ./
 COPY contract contract
 COPY service service
 COPY training training

@@ -115,17 +115,19 @@ def staged(models: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def publish(staging: Path, manifest_of: Callable[[int, dict[str, FileFacts]], Manifest]) -> Bundle:
+def publish(staging: Path, manifest_of: Callable[[int], Manifest]) -> Bundle:
     """Make a staged folder the next version of its model.
 
-    `manifest_of` gets the version's number and the facts of every staged file. Two publishers at once get two
-    numbers. After a crash at any moment the version is there, whole and on the disk, or it is not there at all.
+    `manifest_of` gets the version's number; it may still write files, whose facts are taken afterwards. Two publishers
+    at once get two numbers. After a crash at any moment the version is there, whole and on the disk, or it is not
+    there at all.
     """
     parent = staging.parent
     with locked(parent):
-        files = {name: FileFacts(size=path.stat().st_size, sha256=_sha256(path)) for name, path in _files(staging)}
         version = _next_version(parent)
-        manifest = manifest_of(version, files)
+        manifest = manifest_of(version)
+        files = {name: FileFacts(size=path.stat().st_size, sha256=_sha256(path)) for name, path in _files(staging)}
+        manifest = manifest.model_copy(update={"files": files})
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         _sync_tree(staging)
         path = parent / str(version)

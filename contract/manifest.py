@@ -301,7 +301,7 @@ class Manifest(Part):
     warnings: tuple[DataWarning, ...] = ()
     findings: tuple[Finding, ...] = ()
     verdict: Verdict | None = None
-    files: dict[BundlePath, FileFacts]
+    files: dict[BundlePath, FileFacts] = Field(default={})
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Manifest":

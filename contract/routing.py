@@ -17,6 +17,9 @@ from contract.errors import RoutingError
 ROUTING = "routing.json"
 HISTORY = "history.jsonl"
 
+# `passed` and `refused` are the gate's verdicts on a new version; they change no traffic.
+Action = Literal["promote", "rollback", "passed", "refused"]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -41,7 +44,7 @@ class Event(_Part):
     """One line of the history."""
 
     at: AwareDatetime
-    action: Literal["promote", "rollback"]
+    action: Action
     from_version: int | None = Field(alias="from")
     to_version: int = Field(alias="to")
     by: str
@@ -107,18 +110,24 @@ def _require(models: Path, name: str, version: int) -> None:
         raise RoutingError(f"{name} has no version {version}; versions: {', '.join(map(str, there))}")
 
 
-def _change(
-    models: Path, name: str, action: Literal["promote", "rollback"], version: int, by: str, why: str
-) -> Routing:
-    before = read(models, name)
-    after = before.model_copy(update={"production": version})
-    event = Event(
-        at=datetime.now(UTC), action=action, from_version=before.production, to_version=version, by=by, why=why
-    )
+def judged(models: Path, name: str, version: int, *, passed: bool, by: str, why: str) -> None:
+    """Note the gate's verdict on a version in the history; who serves stays as it is."""
+    with bundle.locked(models / name):
+        _note(models, name, "passed" if passed else "refused", version, by, why)
+
+
+def _change(models: Path, name: str, action: Action, version: int, by: str, why: str) -> Routing:
+    after = read(models, name).model_copy(update={"production": version})
     # History first: a crash in between leaves a line too many, which can be seen, and not a change nobody wrote down.
-    _append(models / name / HISTORY, event.model_dump_json(by_alias=True))
+    _note(models, name, action, version, by, why)
     bundle.replace_file(models / name / ROUTING, after.model_dump_json().encode() + b"\n")
     return after
+
+
+def _note(models: Path, name: str, action: Action, version: int, by: str, why: str) -> None:
+    before = read(models, name).production
+    event = Event(at=datetime.now(UTC), action=action, from_version=before, to_version=version, by=by, why=why)
+    _append(models / name / HISTORY, event.model_dump_json(by_alias=True))
 
 
 def _append(path: Path, line: str) -> None:

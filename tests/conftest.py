@@ -111,7 +111,7 @@ def add_version(models: Path, name: str = NAME, **changes: object) -> Bundle:
         update = {"name": name, **changes}
         return bundle.publish(
             staging,
-            lambda version, files: first.manifest.model_copy(update=update | {"version": version, "files": files}),
+            lambda version: first.manifest.model_copy(update=update | {"version": version}),
         )
 
 

@@ -26,7 +26,6 @@ from contract.manifest import (
     DataFacts,
     DriftBaseline,
     Feature,
-    FileFacts,
     GoldenExample,
     Manifest,
     NumberFeature,
@@ -67,7 +66,7 @@ def export(
         measured = variants.measure(staging, prepared.encoder, prepared.test, golden, threshold)
         drift = drift_baseline(encoded, prepared, threshold)
 
-        def manifest_of(version: int, files: dict[str, FileFacts]) -> Manifest:
+        def manifest_of(version: int) -> Manifest:
             manifest = Manifest(
                 name=config.name,
                 version=version,
@@ -85,7 +84,6 @@ def export(
                 chosen=variants.choose(measured, config.quantization),
                 drift=drift,
                 golden=golden,
-                files=files,
             )
             prove_all(Bundle(staging, manifest))
             return manifest

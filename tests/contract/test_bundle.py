@@ -32,7 +32,7 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 with bundle.staged(models, "flights") as staging:
     shutil.copytree(first.path, staging, dirs_exist_ok=True)
-    bundle.publish(staging, lambda v, f: first.manifest.model_copy(update={"version": v, "files": f}))
+    bundle.publish(staging, lambda v: first.manifest.model_copy(update={"version": v}))
 """
 
 
