@@ -32,21 +32,30 @@ class LayerSignal(Part):
 
 class Probe(Part):
     """The network at one step. `spread` is the standard deviation of the scores over a batch (the largest over the
-    classes); `gradient_norm` the global norm before clipping; `input_wait` the share of time since the last probe that
-    was spent waiting for data."""
+    classes) and `label_spread` that of the labels (one-hot where there are many classes); `gradient_norm` the global
+    norm before clipping; `input_wait` the share of time since the last probe that was spent waiting for data. `layers`
+    are in the order in which the batch goes through them."""
 
     step: int
     loss: float
     learning_rate: float
     gradient_norm: float
     spread: float
+    label_spread: float = 0.0
     input_wait: float = 0.0
     layers: tuple[LayerSignal, ...] = ()
 
 
 class Evaluation(Part):
     """One evaluation. `epoch` is a fraction where there are several an epoch. `monitor` is the value on validation of
-    the metric that early stopping watches; `train_monitor` the same metric on as many training rows."""
+    the metric that early stopping watches; `train_monitor` the same metric on as many training rows.
+
+    `train_loss` is the mean over the steps since the evaluation before, with dropout on. `sample_loss` is the loss on
+    the training rows of `train_monitor`, of the same weights and in the same way as `validation_loss`, whose standard
+    error is `validation_error` (deviation over its rows / square root of their number). `rare_recall` is the share of
+    the validation rows of the rarest class (by `Facts.class_shares`) that are found: given to it (many classes), or on
+    its side of 0.5 (two). None where there are no classes.
+    """
 
     step: int
     epoch: float
@@ -56,6 +65,9 @@ class Evaluation(Part):
     train_monitor: float
     learning_rate: float
     best: bool
+    sample_loss: float | None = None
+    validation_error: float = 0.0
+    rare_recall: float | None = None
 
 
 class Facts(Part):
@@ -63,8 +75,8 @@ class Facts(Part):
 
     `initial_loss` is the loss of the untrained network on training rows, `base_loss` that of always answering the class
     shares (or the mean). `input_scales` are the largest absolute mean and deviation over the network's own first
-    inputs, after the preset's normalisation. `class_shares` is empty for regression. `majority_share_predicted` is the
-    share of validation rows that the best weights give to the most frequent class, None before the first evaluation.
+    inputs, after the preset's normalisation (Prober.input_scales). `class_shares` is empty for regression. `preset` is
+    the config's model.preset and `split` its split.by, for the advice; empty where not known.
     """
 
     task: Literal["binary", "multiclass", "regression"]
@@ -78,6 +90,8 @@ class Facts(Part):
     input_deviation: float
     steps: int
     steps_per_epoch: int
+    preset: str = ""
+    split: str = ""
 
 
 class Record(Part):
