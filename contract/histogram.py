@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.features import FIRST_KNOWN, MISSING, UNSEEN, Encoded, Encoder
-from contract.manifest import Bins, CategoryBins, CategoryFeature, NumberBins
+from contract.manifest import Bins, CategoryBins, CategoryFeature, MulticlassOutput, NumberBins, Output
 
 NUMBER_BINS = 10
 MOST_CATEGORIES = 20
@@ -108,7 +108,7 @@ def _bin_of_code(bins: CategoryBins, feature: CategoryFeature) -> NDArray[np.int
 
 @dataclass(frozen=True)
 class InputCounter:
-    """Counts encoded rows into the bins of every feature of one manifest."""
+    """Counts encoded rows into the bins of every number and category of one manifest."""
 
     numbers: NumberCounter
     categories: CategoryCounter
@@ -137,12 +137,14 @@ class InputCounter:
 
     def split(self, counts: Counts) -> dict[str, Counts]:
         """Flat counts by feature."""
+        if not self.names:
+            return {}
         parts = np.split(counts, np.cumsum(self.sizes)[:-1])
         return dict(zip(self.names, parts, strict=True))
 
 
 def fit_inputs(encoder: Encoder, encoded: Encoded) -> dict[str, Bins]:
-    """The baseline of every feature on the rows given."""
+    """The baseline of every number and category on the rows given."""
     empty: dict[str, Bins] = {}
     for feature, values in zip(encoder.number_features, encoded.numbers.T, strict=True):
         edges = quantile_edges(values)
@@ -155,8 +157,15 @@ def fit_inputs(encoder: Encoder, encoded: Encoded) -> dict[str, Bins]:
     return {name: bins.model_copy(update={"ratios": ratios(counts[name])}) for name, bins in empty.items()}
 
 
+def scores(output: Output, answers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What an output's drift is watched by, float32 [n]: the largest probability where there is one a class (Hendrycks
+    and Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples, 2017), else itself."""
+    confidence: NDArray[np.float32] = answers.max(axis=1) if isinstance(output, MulticlassOutput) else answers
+    return confidence
+
+
 def fit_output(values: NDArray[np.float32]) -> NumberBins:
-    """The baseline of one output, float32 [n]."""
+    """The baseline of an output's `scores`, float32 [n]."""
     edges = quantile_edges(values)
     empty = NumberBins(edges=edges, ratios=(0.0,) * (len(edges) + 3))
     counts = NumberCounter([empty], nan_is_missing=False).count(values[:, None])

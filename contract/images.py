@@ -1,4 +1,4 @@
-"""From a picture's bytes to the array a network takes, and back; the same code in training and in the service.
+"""From a picture to the array a network takes, and back; the same code in training and in the service.
 
 Needs Pillow, which is imported when a first picture comes. What is done to a picture, in this order:
 
@@ -12,9 +12,11 @@ Needs Pillow, which is imported when a first picture comes. What is done to a pi
 """
 
 import base64
+import binascii
 import io
 import struct
 import zlib
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from contract.errors import PictureError
 from contract.manifest import ImageFeature
+from contract.problem import Problem, show
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,6 +34,10 @@ Pixels = NDArray[Any]  # [height, width, channels], uint8 or float32
 # A small file can hold a picture of any size. This many fit into some 200 MB while they are read.
 MOST_PIXELS = 50_000_000
 FORMATS = ("PNG", "JPEG")
+
+_A_FILE = "a PNG or JPEG file in base64"
+_NUMBER_TYPES = frozenset({int, float})
+_LIST_TYPES = frozenset({list})
 
 # What Pillow raises for files that are cut short or damaged, by fuzzing and by its source.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error, zlib.error)
@@ -52,6 +59,29 @@ def decode(data: bytes, feature: ImageFeature) -> Pixels:
         image = image.resize((width, height), Resampling.BILINEAR)  # antialiased: its support grows with the factor
     pixels = np.array(image, np.uint8).reshape(feature.shape)
     return pixels if feature.dtype == "uint8" else _spread(pixels, feature)
+
+
+def read(path: str, feature: ImageFeature, value: object) -> Pixels | Problem:
+    """A picture as it comes in a request, or the first thing that is wrong with it; `path` is where it stands there.
+
+    Nested lists [height][width][channels] of exactly the feature's shape, or [height][width] for one channel; or
+    {"b64": a file}, which `decode` fits to the shape.
+    """
+    match value:
+        case None | "":
+            return Problem(path, "required feature is missing", describe(feature), "nothing" if value is None else '""')
+        case list():
+            return _read_lists(path, feature, value)
+        case dict() if value.keys() == {"b64"}:
+            return _read_file(f"{path}.b64", feature, value["b64"])
+        case _:
+            return Problem(path, "wrong type", describe(feature), show(value))
+
+
+def describe(feature: ImageFeature) -> str:
+    """What a picture in a request looks like, in a few words."""
+    shape = " x ".join(map(str, feature.shape))
+    return f'{{"b64": {_A_FILE}}}, or {shape} as nested lists, each {_describe_value(feature)}'
 
 
 def encode_png(image: Pixels, feature: ImageFeature | None = None) -> str:
@@ -116,6 +146,77 @@ def _squeeze(image: Pixels, feature: ImageFeature | None) -> NDArray[np.uint8]:
     """The inverse of `_spread`, to the nearest step."""
     if feature is None:
         raise TypeError("an image of floats needs its feature, whose range says what black and white are")
-    share = (image.astype(np.float64) - feature.minimum) / (feature.maximum - feature.minimum)
+    width = feature.maximum - feature.minimum or 1.0
+    share = (image.astype(np.float64) - feature.minimum) / width
     pixels: NDArray[np.uint8] = np.rint(share.clip(0, 1) * 255).astype(np.uint8)
     return pixels
+
+
+def _read_file(path: str, feature: ImageFeature, text: object) -> Pixels | Problem:
+    if not isinstance(text, str):
+        return Problem(path, "wrong type", _A_FILE, show(text))
+    try:
+        return decode(base64.b64decode(text, validate=True), feature)
+    except PictureError as error:
+        return Problem(path, "is not a picture that can be read", _A_FILE, str(error))
+    except (binascii.Error, ValueError):  # the latter for what is not ASCII
+        return Problem(path, "is not base64", _A_FILE, show(text))
+
+
+def _read_lists(path: str, feature: ImageFeature, value: list[Any]) -> Pixels | Problem:
+    shape, values = _flatten(value)
+    if shape != feature.shape and not (feature.shape[2] == 1 and shape == feature.shape[:2]):
+        received = f"shape {list(shape)}" if shape else "lists of different lengths"
+        return Problem(path, "has another shape", describe(feature), received)
+    pixels = _of_type(feature, values)
+    if pixels is not None:
+        return pixels.reshape(feature.shape)
+    wrong = _first_wrong(feature, values)
+    place = "".join(f"[{i}]" for i in np.unravel_index(wrong, shape))
+    return Problem(path + place, "is not the value of a pixel", _describe_value(feature), show(values[wrong]))
+
+
+def _flatten(value: list[Any]) -> tuple[tuple[int, ...], list[Any]]:
+    """The shape of lists in lists, and what is in them in order; no shape where their lengths differ."""
+    shape, values = [len(value)], value
+    while values and _LIST_TYPES.issuperset(map(type, values)):
+        lengths = set(map(len, values))
+        if len(lengths) > 1:
+            return (), []
+        shape.append(lengths.pop())
+        values = list(chain.from_iterable(values))
+    return tuple(shape), values
+
+
+def _of_type(feature: ImageFeature, values: list[Any]) -> Pixels | None:
+    """All values at once, as the feature's type; None where any of them does not fit."""
+    if not _NUMBER_TYPES.issuperset(map(type, values)):
+        return None
+    try:
+        wide = np.array(values, np.float64)
+    except OverflowError:  # an integer beyond float64
+        return None
+    return wide.astype(feature.dtype) if _fit(feature, wide).all() else None
+
+
+def _first_wrong(feature: ImageFeature, values: list[Any]) -> int:
+    wide = np.array([one if type(one) in _NUMBER_TYPES and abs(one) <= 1e300 else np.nan for one in values])
+    return int(np.argmin(_fit(feature, wide)))
+
+
+def _fit(feature: ImageFeature, wide: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values are in range, as float32 has it: in float64 the largest of training may be just above it."""
+    low, high = map(np.float32, _range(feature))
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and out of any range
+        narrow = wide.astype(np.float32)
+    inside = (narrow >= low) & (narrow <= high)
+    return inside & (wide == np.floor(wide)) if feature.dtype == "uint8" else inside
+
+
+def _range(feature: ImageFeature) -> tuple[float, float]:
+    return (0.0, 255.0) if feature.dtype == "uint8" else (feature.minimum, feature.maximum)
+
+
+def _describe_value(feature: ImageFeature) -> str:
+    low, high = _range(feature)
+    return f"a {'whole number' if feature.dtype == 'uint8' else 'number'} from {low:g} to {high:g}"

@@ -43,7 +43,7 @@ def encode_golden(bundle: Bundle) -> Encoded:
 
 
 def golden_outputs(golden: Sequence[GoldenExample], output: str) -> NDArray[np.float32]:
-    """The recorded answers, float32 [n]."""
+    """The recorded answers, float32 [n] or [n, classes]."""
     return np.array([example.outputs[output] for example in golden], np.float32)
 
 
@@ -67,6 +67,9 @@ def verify_everywhere(path: Path) -> Iterator[str]:
     verify(bundle)
     yield f"{manifest.name}/{manifest.version}: {len(manifest.files)} files match their checksums"
     for variant in manifest.variants:
+        if variant.refused is not None:
+            yield f"{variant.name}: not proven, refused: {variant.refused}"
+            continue
         if variant.runtime not in installed():
             yield f"{variant.name}: not proven, the runtime {variant.runtime} is not installed"
             continue

@@ -16,10 +16,16 @@ from numpy.typing import NDArray
 from contract.bundle import Bundle
 from contract.errors import RuntimeUnavailable
 from contract.features import Encoded
-from contract.manifest import Manifest, Variant
+from contract.manifest import Manifest, TextFeature, Variant
 
 SIGNATURE = "encoded"
 
+# A network on pictures holds megabytes of intermediate values a row: they are bounded by how many values go in at once.
+# Larger runs are not faster on a CPU.
+LITERT_VALUES_AT_ONCE = 2**20
+SAVEDMODEL_VALUES_AT_ONCE = 2**22
+
+_HOW_TO_GET_TENSORFLOW = "pip install 'hornpipe[tf]', or use the image service-tf"
 _LITERT_ON_GPU = "LiteRT runs on the CPU only: HORNPIPE_DEVICE=gpu needs HORNPIPE_RUNTIME=savedmodel"
 
 RuntimeName = Literal["litert", "savedmodel"]
@@ -35,7 +41,7 @@ class Runtime(Protocol):
     thread_safe: bool
 
     def run(self, encoded: Encoded) -> Outputs:
-        """Outputs by name, float32 [n]."""
+        """Outputs by name, float32 [n] or [n, classes]."""
 
 
 class LiteRT:
@@ -50,11 +56,13 @@ class LiteRT:
         signature = self._interpreter.get_signature_list()[SIGNATURE]
         runner = self._interpreter.get_signature_runner(SIGNATURE)
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
-        self._inputs = [(name, inputs[name]["index"], inputs[name]["shape"][1]) for name in signature["inputs"]]
+        self._inputs = [(name, inputs[name]["index"], _shape_of_row(inputs[name])) for name in signature["inputs"]]
         self._outputs = [(name, outputs[name]["index"]) for name in signature["outputs"]]
         self._rows = 0
 
     def run(self, encoded: Encoded) -> Outputs:
+        if encoded.image is not None and encoded.image.size > LITERT_VALUES_AT_ONCE and encoded.rows > 1:
+            return _in_parts(self.run, encoded, LITERT_VALUES_AT_ONCE)
         interpreter = self._interpreter
         if encoded.rows != self._rows:
             self._resize(encoded.rows)
@@ -65,8 +73,8 @@ class LiteRT:
 
     def _resize(self, rows: int) -> None:
         self._rows = 0  # until the new size stands
-        for _, index, width in self._inputs:
-            self._interpreter.resize_tensor_input(index, [rows, width])
+        for _, index, shape in self._inputs:
+            self._interpreter.resize_tensor_input(index, [rows, *shape])
         self._interpreter.allocate_tensors()
         self._rows = rows
 
@@ -87,8 +95,22 @@ class SavedModel:
         self._constant: Callable[..., Any] = tf.constant
 
     def run(self, encoded: Encoded) -> Outputs:
+        if encoded.image is not None and encoded.image.size > SAVEDMODEL_VALUES_AT_ONCE and encoded.rows > 1:
+            return _in_parts(self.run, encoded, SAVEDMODEL_VALUES_AT_ONCE)
         inputs = {name: self._constant(getattr(encoded, name)) for name in self._inputs}
         return {name: output.numpy() for name, output in self._signature(**inputs).items()}
+
+
+def _shape_of_row(details: dict[str, Any]) -> list[int]:
+    return [int(size) for size in details["shape"][1:]]
+
+
+def _in_parts(run: Callable[[Encoded], Outputs], encoded: Encoded, most: int) -> Outputs:
+    """Run so many rows at a time that their images have at most `most` values, or one by one."""
+    assert encoded.image is not None  # noqa: S101  # for the type checker
+    rows = max(1, most // encoded.image[0].size)
+    parts = [run(encoded.take(slice(i, i + rows))) for i in range(0, encoded.rows, rows)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def tensorflow() -> Any:  # noqa: ANN401  # a module without type information
@@ -97,9 +119,7 @@ def tensorflow() -> Any:  # noqa: ANN401  # a module without type information
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise RuntimeUnavailable(
-            "the runtime savedmodel needs TensorFlow: pip install 'hornpipe[tf]', or the image service-tf"
-        ) from error
+        raise RuntimeUnavailable(f"the runtime savedmodel needs TensorFlow: {_HOW_TO_GET_TENSORFLOW}") from error
     return tf
 
 
@@ -133,7 +153,8 @@ def choose(
     """Which variant to run here, and why in one sentence.
 
     What is asked for explicitly is taken or raises RuntimeUnavailable. `auto` takes the SavedModel where a GPU and
-    TensorFlow are, else the variant that the manifest chose, else whichever of its variants can run.
+    TensorFlow are, else the variant that the manifest chose, else whichever of its variants can run. A variant that
+    the manifest refuses is never taken.
     """
     available = installed() if available is None else available
     if device == "gpu" and runtime == "litert":
@@ -148,11 +169,10 @@ def choose(
     chosen = manifest.variant(manifest.chosen.variant)
     if chosen.runtime in available:
         return chosen, manifest.chosen.why
-    for variant in manifest.variants:
+    for variant in _allowed(manifest):
         if variant.runtime in available:
             return variant, f"the chosen {chosen.name} needs the runtime {chosen.runtime}, which is not installed"
-    needed = sorted({variant.runtime for variant in manifest.variants})
-    raise RuntimeUnavailable(f"{manifest.name}/{manifest.version} needs one of the runtimes {', '.join(needed)}")
+    raise RuntimeUnavailable(_nothing_here(manifest))
 
 
 def load(bundle: Bundle, variant: Variant, device: DeviceChoice = "auto") -> Runtime:
@@ -176,12 +196,35 @@ def _explicit(manifest: Manifest, runtime: RuntimeName, available: list[RuntimeN
     chosen = manifest.variant(manifest.chosen.variant)
     variant = chosen if chosen.runtime == runtime else _first(manifest, runtime)
     if variant is None:
-        raise RuntimeUnavailable(f"{manifest.name}/{manifest.version} has no variant for the runtime {runtime}")
+        raise RuntimeUnavailable(_no_variant(manifest, runtime))
     return variant
 
 
+def _allowed(manifest: Manifest) -> list[Variant]:
+    return [variant for variant in manifest.variants if variant.refused is None]
+
+
 def _first(manifest: Manifest, runtime: RuntimeName) -> Variant | None:
-    return next((variant for variant in manifest.variants if variant.runtime == runtime), None)
+    return next((variant for variant in _allowed(manifest) if variant.runtime == runtime), None)
+
+
+def _no_variant(manifest: Manifest, runtime: RuntimeName) -> str:
+    refused = [f"{each.name} is refused: {each.refused}" for each in manifest.variants if each.runtime == runtime]
+    reason = f" ({'; '.join(refused)})" if refused else _for_texts(manifest)
+    return f"{manifest.name}/{manifest.version} has no variant for the runtime {runtime}{reason}"
+
+
+def _nothing_here(manifest: Manifest) -> str:
+    needed = sorted({variant.runtime for variant in _allowed(manifest)})
+    text = f"{manifest.name}/{manifest.version} needs one of the runtimes {', '.join(needed)}"
+    if needed == ["savedmodel"]:
+        text = f"{manifest.name}/{manifest.version} needs TensorFlow{_for_texts(manifest)}: {_HOW_TO_GET_TENSORFLOW}"
+    return text
+
+
+def _for_texts(manifest: Manifest) -> str:
+    texts = any(isinstance(feature, TextFeature) for feature in manifest.features)
+    return ", because it reads texts, which LiteRT cannot" if texts else ""
 
 
 def _visible_gpus(tf: Any, device: DeviceChoice) -> list[Any]:  # noqa: ANN401  # a module without type information
