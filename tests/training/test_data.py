@@ -118,11 +118,13 @@ def test_csv_reads_as_parquet_does(tmp_path: Path, path: Path) -> None:
         ({"color": [""] + ["red"] * 99}, {}, "color: 1 of 100 values are missing"),
         ({"size": [float("inf"), *map(float, range(99))]}, {}, "size: 1 values are infinite"),
         ({"size": ["big"] * ROWS}, {}, "size: a number is expected, the column is string"),
-        ({"color": list(range(ROWS))}, {}, "color: a category is text, the column is int64"),
+        ({"color": [date(2024, 1, 1)] * ROWS}, {}, "color: a category is text or whole numbers, the column is date32"),
+        ({"color": [1.5] * ROWS}, {}, "color: whole numbers or text are expected in shop.parquet"),
         ({"sold": ["yes", "no", "maybe", "no"] * 25}, {}, "a binary target has two values, got 3: maybe, no, yes"),
         ({"sold": ["Yes", "no"] * 50}, {}, "sold: data.positive is 'yes'; did you mean 'Yes'?"),
         ({"sold": [None, "no"] * 50}, {}, "sold: 50 rows have no target"),
-        ({"sold": [0, 1] * 50}, {}, "sold: the target must be text"),
+        ({"sold": [0, 1] * 50}, {}, "sold: data.positive is 'yes'; valid: 0, 1"),
+        ({"sold": [date(2024, 1, 1)] * ROWS}, {}, "sold: a class is text, a whole number or true and false"),
         ({"day": list(range(ROWS))}, {}, "day: a date or time is expected, the column is int64"),
         ({"day": [datetime(2024, 5, 1)] * ROWS}, {}, "split: no rows to train"),
     ],
@@ -134,7 +136,7 @@ def test_data_that_is_not_what_the_config_says(
 
 
 def test_every_problem_comes_at_once(path: Path) -> None:
-    text = problems(path, table(size=["big"] * ROWS, color=list(range(ROWS)), sold=[None, "no"] * 50))
+    text = problems(path, table(size=["big"] * ROWS, color=[None] * ROWS, sold=[None, "no"] * 50))
 
     assert {line.split(":")[0] for line in text.splitlines()} == {"size", "color", "sold"}
 

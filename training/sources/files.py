@@ -1,0 +1,147 @@
+"""The files of a table: which they are, which of their columns are wanted, and one form for what they hold."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from training.errors import DataError, did_you_mean
+from training.sections import FeatureSection, GroupSplit, TimeSplit, TrainingConfig
+from training.sources import columns, target
+from training.sources.columns import as_text
+
+Format = Literal["parquet", "csv"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one format, in the order of their names."""
+
+    paths: tuple[Path, ...]
+    format: Format
+
+
+def find(path: Path) -> Files:
+    """A file, or all of them below a folder but hidden ones. Raises DataError where there is no table."""
+    if not path.exists():
+        raise DataError("data.path", [f"{path} does not exist (from {Path.cwd()})"])
+    paths = [path] if path.is_file() else [p for p in sorted(path.rglob("*")) if p.is_file() and _is_seen(p, path)]
+    by_format = {form: tuple(p for p in paths if p.suffix == f".{form}") for form in ("parquet", "csv")}
+    match [form for form in by_format if by_format[form]]:
+        case ["parquet"]:
+            return Files(by_format["parquet"], "parquet")
+        case ["csv"]:
+            return Files(by_format["csv"], "csv")
+        case []:
+            found = f"found {paths[0].name}" if paths else "the folder has no files"
+            raise DataError("data.path", [f"{path}: expected .parquet or .csv files, {found}"])
+        case _:
+            raise DataError("data.path", [f"{path}: both .parquet and .csv files; name the ones that are meant"])
+
+
+def _is_seen(path: Path, folder: Path) -> bool:
+    # What Spark and its like leave beside the data starts with _ or a dot.
+    return not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+
+
+def target_name(config: TrainingConfig) -> str:
+    if config.data.target is None:
+        raise DataError("data.target", ["a table needs the name of the column that is predicted"])
+    return config.data.target
+
+
+def wanted(config: TrainingConfig, sections: Mapping[str, FeatureSection]) -> dict[str, str]:
+    """What is read: the column of the data for each column of the table, which is named for the feature. Raises
+    DataError where two would have one name."""
+    chosen = {name: section.column or name for name, section in sections.items() if section.kind != "image"}
+    others = {"data.target": target_name(config)}
+    if isinstance(config.split, TimeSplit | GroupSplit):
+        others["split.column"] = config.split.column
+    clashes = [
+        f"features.{column}: has the name of {key}, and is another column; call the feature something else"
+        for key, column in others.items()
+        if chosen.get(column, column) != column
+    ]
+    if clashes:
+        raise DataError(config.data.path, clashes)
+    return chosen | {column: column for column in others.values()}
+
+
+def check_names(config: TrainingConfig, chosen: Mapping[str, str], there: Mapping[str, list[str]]) -> None:
+    """`there` are the columns of each file. Raises DataError naming what the config names and a file lacks."""
+    lines = []
+    for name, column in chosen.items():
+        lacking = [file for file, names in there.items() if column not in names]
+        if len(lacking) == len(there):
+            names = next(iter(there.values()))
+            lines.append(f"{_key(config, name)}: no column {column!r}; {did_you_mean(column, names)}")
+        elif lacking:
+            lines.append(f"{_key(config, name)}: no column {column!r} in {_some(lacking)}")
+    if lines:
+        raise DataError(config.data.path, lines)
+
+
+def _key(config: TrainingConfig, name: str) -> str:
+    if name in config.features:
+        return f"features.{name}"
+    return "data.target" if name == config.data.target else "split.column"
+
+
+def misfits(
+    config: TrainingConfig, sections: Mapping[str, FeatureSection], schemas: Mapping[str, pa.Schema]
+) -> dict[str, str]:
+    """By column of the table, why its type does not do, and in which files where it does in others. `schemas` are
+    of the files, with the table's column names."""
+    found: dict[str, str] = {}
+    for name in next(iter(schemas.values())).names:
+        files = defaultdict(list)
+        for file, schema in schemas.items():
+            if problem := _misfit(config, sections, name, schema.field(name).type):
+                files[problem].append(file)
+        if files:
+            problem, named = next(iter(files.items()))
+            found[name] = problem if len(named) == len(schemas) else f"{problem} in {_some(named)}"
+    return found
+
+
+def _misfit(config: TrainingConfig, sections: Mapping[str, FeatureSection], name: str, kind: pa.DataType) -> str | None:
+    if isinstance(config.split, TimeSplit) and name == config.split.column and not pa.types.is_temporal(kind):
+        return f"a date or time is expected, the column is {kind}"
+    if name in sections:
+        return columns.misfit(kind, sections[name])
+    return target.misfit(kind, config) if name == config.data.target else None
+
+
+def normal(config: TrainingConfig, sections: Mapping[str, FeatureSection], table: pa.Table, file: str) -> pa.Table:
+    """The same table with its categories and classes as text. Raises DataError for a fraction among them."""
+    problems = []
+    for i, name in enumerate(table.column_names):
+        if (name in sections and sections[name].kind == "category") or _is_class(config, name):
+            try:
+                table = table.set_column(i, name, as_text(table[name]))
+            except pa.ArrowInvalid as error:
+                problems.append(f"{name}: whole numbers or text are expected in {file}: {error}")
+    if problems:
+        raise DataError(config.data.path, problems)
+    return table
+
+
+def _is_class(config: TrainingConfig, name: str) -> bool:
+    return name == config.data.target and config.task != "regression"
+
+
+def text_columns(config: TrainingConfig, sections: Mapping[str, FeatureSection], chosen: Mapping[str, str]) -> set[str]:
+    """Columns of the data whose values are names, whatever they look like: 00123 is not 123."""
+    names = {name for name, section in sections.items() if section.kind in ("category", "text")}
+    if config.task != "regression":
+        names.add(target_name(config))
+    if isinstance(config.split, GroupSplit):
+        names.add(config.split.column)
+    return {chosen[name] for name in names}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
