@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.rows import Prepared
 from training.sections import TrainingConfig
-from training.sources import files, table
+from training.sources import arrays, files, images, table
 
 
 def prepare(config: TrainingConfig, workdir: Path | None = None) -> Prepared:
@@ -16,4 +16,9 @@ def prepare(config: TrainingConfig, workdir: Path | None = None) -> Prepared:
     What does not fit into memory is kept in `workdir`, where a run that is started again finds it.
     """
     del workdir
-    return table.prepare(config, files.find(Path(config.data.path)))
+    path = Path(config.data.path)
+    if path.suffix == ".npz" and path.is_file():
+        return arrays.prepare(config, path)
+    if images.is_folder_of_pictures(path):
+        return images.prepare(config, path)
+    return table.prepare(config, files.find(path))

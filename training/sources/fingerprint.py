@@ -2,10 +2,12 @@
 and however they are cut."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from training.sources.columns import as_float32, is_number, plain
 
@@ -21,11 +23,11 @@ class Fingerprint:
             lengths, values = self._digests.setdefault(name, (hashlib.sha256(), hashlib.sha256()))
             _add(table[name], lengths, values)
 
-    def add_bytes(self, name: str, data: bytes) -> None:
-        """A file, or an array, that belongs to the rows."""
-        lengths, values = self._digests.setdefault(name, (hashlib.sha256(), hashlib.sha256()))
-        lengths.update(len(data).to_bytes(8, "little"))
-        values.update(data)
+    def add_pixels(self, name: str, pixels: NDArray[Any]) -> None:
+        """Pictures [n, ...]; their shape and type go into the name."""
+        shape = f"{name} {pixels.dtype.name} {pixels.shape[1:]}"
+        _, values = self._digests.setdefault(shape, (hashlib.sha256(), hashlib.sha256()))
+        values.update(np.ascontiguousarray(pixels).data)
 
     def hexdigest(self) -> str:
         whole = hashlib.sha256()

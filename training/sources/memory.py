@@ -23,11 +23,21 @@ from training.task import TASKS
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of all rows, `pixels` [n, height, width, channels]; `raw` is what a client would send for one."""
+    """The pictures of all rows, `pixels` uint8 or float32 [n, height, width, channels]; `raw` is what a client would
+    send for one."""
 
-    feature: ImageFeature
+    name: str
     pixels: NDArray[Any]
     raw: Callable[[int], object]
+
+    def feature(self, learnt: Indices) -> ImageFeature:
+        """Floats have the range of the rows that train."""
+        shape = tuple(self.pixels.shape[1:])
+        if self.pixels.dtype == np.uint8:
+            return ImageFeature(name=self.name, shape=shape)
+        known = self.pixels[learnt]
+        low, high = float(known.min()), float(known.max())
+        return ImageFeature(name=self.name, dtype="float32", shape=shape, minimum=low, maximum=high)
 
 
 def prepare(
@@ -51,7 +61,9 @@ def prepare(
         raise DataError(config.data.path, wrong)
     features = columns.fit(table.take(pa.array(parts[0])))
     if pictures:
-        features = tuple(sorted((*features, pictures.feature), key=lambda feature: [*sections].index(feature.name)))
+        features = tuple(
+            sorted((*features, pictures.feature(parts[0])), key=lambda feature: [*sections].index(feature.name))
+        )
     rows = Rows(encode(table, features), labels(table, config, target.classes))
     if pictures:
         rows = Rows(rows.encoded._replace(image=pictures.pixels), rows.labels)
@@ -111,10 +123,7 @@ def _raw_test(
         places = np.asarray(chosen, np.int64)
         plain = raw_rows(test.take(pa.array(places)), columns) if columns else [{} for _ in places]
         if pictures:
-            plain = [
-                row | {pictures.feature.name: pictures.raw(int(numbers[i]))}
-                for row, i in zip(plain, places, strict=True)
-            ]
+            plain = [row | {pictures.name: pictures.raw(int(numbers[i]))} for row, i in zip(plain, places, strict=True)]
         return plain
 
     return rows
@@ -124,5 +133,5 @@ def _fingerprint(table: pa.Table, pictures: Pictures | None) -> str:
     digest = Fingerprint()
     digest.add(table)
     if pictures:
-        digest.add_bytes(pictures.feature.name, pictures.pixels.tobytes())
+        digest.add_pixels(pictures.name, pictures.pixels)
     return digest.hexdigest()

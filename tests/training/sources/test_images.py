@@ -1,0 +1,158 @@
+"""Folders of pictures: read as the service reads them, split by class, and every broken file named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contract.images import decode
+from contract.manifest import ImageFeature
+from training import config, data
+from training.errors import DataError
+
+
+def picture(seed: int, *shape: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, shape or (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twenty cats and ten dogs, 8 pixels wide and 6 high, PNG and JPEG."""
+    for label, count in {"cat": 20, "dog": 10}.items():
+        (tmp_path / label).mkdir()
+        for i in range(count):
+            picture(1000 * count + i).save(tmp_path / label / f"{i:03}.{'jpg' if i % 2 else 'png'}")
+    return tmp_path
+
+
+def checked(folder: Path, **sections: object) -> config.TrainingConfig:
+    raw = {
+        "name": "pets",
+        "task": "binary",
+        "data": {"path": str(folder), "positive": "dog"},
+        "split": {"by": "random", "validation": 0.1, "test": 0.2},
+        "features": {"photo": "image"},
+        "model": {"preset": "image"},
+    }
+    return config.parse(raw | sections)
+
+
+def problems(folder: Path, **sections: object) -> str:
+    with pytest.raises(DataError) as caught:
+        data.prepare(checked(folder, **sections))
+    return "\n".join(caught.value.problems)
+
+
+def test_pictures_are_what_the_service_reads(folder: Path) -> None:
+    prepared = data.prepare(checked(folder))
+    (feature,) = prepared.encoder.features
+    sent = prepared.raw_test(range(len(prepared.test)))
+
+    assert isinstance(feature, ImageFeature)
+    assert (feature.name, feature.shape, feature.dtype) == ("photo", (6, 8, 3), "uint8")
+    np.testing.assert_array_equal(prepared.encoder.encode(sent).image, prepared.test.encoded.image)
+
+
+def test_every_class_has_its_share_in_every_part(folder: Path) -> None:
+    prepared = data.prepare(checked(folder))
+    parts = [prepared.sample.labels, prepared.validation.labels, prepared.test.labels]
+
+    assert prepared.classes == ("cat", "dog")
+    assert [(int((part == 0).sum()), int((part == 1).sum())) for part in parts] == [(14, 7), (2, 1), (4, 2)]
+
+
+def test_no_picture_is_in_two_parts_and_none_is_lost(folder: Path) -> None:
+    prepared = data.prepare(checked(folder))
+    parts = [prepared.sample, prepared.validation, prepared.test]
+    seen = {rows.encoded.image[i].tobytes() for rows in parts for i in range(len(rows))}
+    feature = prepared.encoder.features[0]
+
+    assert seen == {decode(path.read_bytes(), feature).tobytes() for path in folder.rglob("*.*g")}
+
+
+def test_size_and_channels_are_as_the_config_says(folder: Path) -> None:
+    features = {"photo": {"kind": "image", "size": [4, 5], "channels": 1}}
+
+    assert data.prepare(checked(folder, features=features)).test.encoded.image.shape == (6, 4, 5, 1)
+
+
+def test_the_first_picture_says_size_and_channels_as_it_is_shown(folder: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture(0, 6, 8).save(folder / "cat" / "000.jpg", exif=turned)
+    (folder / "cat" / "000.png").unlink()
+
+    assert data.prepare(checked(folder)).encoder.features[0].shape == (8, 6, 1)
+
+
+def test_many_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for label in range(12):
+        (tmp_path / str(label)).mkdir()
+        for i in range(4):
+            picture(10 * label + i).save(tmp_path / str(label) / f"{i}.png")
+    prepared = data.prepare(checked(tmp_path, task="multiclass", data={"path": str(tmp_path)}))
+
+    assert prepared.classes == tuple(map(str, range(12)))
+    assert prepared.sample.labels.dtype == np.int32
+
+
+def test_the_order_split_goes_by_file_name_across_classes(folder: Path) -> None:
+    prepared = data.prepare(checked(folder, split={"by": "order", "validation": 0.1, "test": 0.2}))
+
+    assert prepared.test.labels.tolist() == [0] * 6  # there are cats up to 019, dogs up to 009
+    assert prepared.sample.labels.sum() == 10
+
+
+def test_the_fingerprint_is_of_the_pictures_and_their_classes(folder: Path) -> None:
+    before = data.prepare(checked(folder)).fingerprint
+    again = data.prepare(checked(folder)).fingerprint
+    (folder / "cat" / "004.png").rename(folder / "dog" / "0040.png")
+
+    assert before == again
+    assert data.prepare(checked(folder)).fingerprint != before
+
+
+def test_all_broken_pictures_are_named(folder: Path) -> None:
+    (folder / "cat" / "000.png").write_bytes(b"no picture")
+    whole = (folder / "dog" / "001.jpg").read_bytes()
+    (folder / "dog" / "001.jpg").write_bytes(whole[: len(whole) // 2])
+    text = problems(folder)
+
+    assert len(text.splitlines()) == 2
+    assert "cat/000.png: 10 bytes that are no PNG or JPEG file" in text
+    assert "dog/001.jpg: a damaged or truncated file" in text
+
+
+def test_more_broken_pictures_than_anyone_reads_are_counted(folder: Path) -> None:
+    for path in folder.rglob("*.*g"):
+        path.write_bytes(b"")
+
+    assert problems(folder).endswith("and 10 more")
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"data": {"path": "", "positive": "dog", "target": "class"}}, "data.target: the class of a picture is the"),
+        ({"data": {"path": "", "positive": "doc"}}, "class: data.positive is 'doc'; did you mean 'dog'?"),
+        ({"task": "regression", "data": {"path": ""}}, "task: a folder of pictures has classes"),
+        ({"split": {"by": "group", "column": "owner"}}, "split.by: pictures have no columns to split by group"),
+        ({"features": {"size": "number"}, "model": {}}, "features: a folder of pictures has one feature"),
+    ],
+)
+def test_a_config_that_is_not_for_pictures(folder: Path, sections: dict[str, dict[str, object]], message: str) -> None:
+    if "data" in sections:
+        sections["data"]["path"] = str(folder)
+
+    assert message in problems(folder, **sections)
+
+
+def test_folders_that_are_not_classes(folder: Path) -> None:
+    picture(1).save(folder / "stray.png")
+    (folder / "bird").mkdir()
+    text = problems(folder)
+
+    assert "1 pictures are in no class's subfolder: stray.png" in text
+    assert "class bird: 0 pictures; at least 3 are needed" in text
