@@ -14,9 +14,12 @@ import tensorflow as tf
 
 from contract import bundle
 from contract.features import Encoded, Encoder
-from training.model import tabular, with_probability, with_raw_inputs
+from training.presets import tabular
+from training.presets.inputs import ModelInputs
 from training.rows import Rows
 from training.sections import TabularModel
+from training.signatures import with_raw_inputs, with_scores
+from training.task import TASKS
 
 
 def rebuild(folder: Path) -> keras.Model:
@@ -24,12 +27,13 @@ def rebuild(folder: Path) -> keras.Model:
     manifest = bundle.read(folder).manifest
     encoder = Encoder(manifest.features)
     section = TabularModel.model_validate(manifest.config["model"])
-    logits = tabular(encoder, _two_rows(encoder), section)
+    task, classes = TASKS[manifest.task], getattr(manifest.output, "classes", ())
+    logits = tabular.build(ModelInputs(task, classes, encoder, _two_rows(encoder)), section)
     saved = tf.saved_model.load(str(folder))
     weights = {variable.name.removesuffix(":0"): variable.numpy() for variable in saved.variables}
     for weight in logits.weights:
         weight.assign(weights[weight.path])
-    return with_raw_inputs(with_probability(logits), encoder)
+    return with_raw_inputs(with_scores(logits, task), encoder)
 
 
 def _two_rows(encoder: Encoder) -> Rows:

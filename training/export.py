@@ -33,9 +33,10 @@ from contract.manifest import (
 from contract.proof import largest_difference
 from training import fit, variants
 from training.evaluate import HEADLINE
-from training.model import OUTPUT, with_probability, with_raw_inputs
 from training.rows import Prepared
 from training.sections import TrainingConfig
+from training.signatures import packed_signature, raw_signature, with_raw_inputs, with_scores
+from training.variants import OUTPUT
 
 GOLDEN_ROWS = 12
 PARITY_ROWS = 2000
@@ -57,7 +58,7 @@ def export(
     threshold: float,
 ) -> Bundle:
     """Write, prove and publish the next version. Raises ParityError; then nothing is published."""
-    encoded = with_probability(logits)
+    encoded = with_scores(logits, prepared.task)
     with bundle.staged(models, config.name) as staging, TemporaryDirectory(prefix="hornpipe-") as scratch:
         with quiet():
             save(encoded, prepared.encoder, staging)
@@ -103,14 +104,8 @@ def save(encoded: keras.Model, encoder: Encoder, folder: Path) -> None:
     archive = keras.export.ExportArchive()
     archive.track(raw)
     variants.add_endpoint(archive, "serving_default", raw, raw_signature(encoder))
-    variants.add_endpoint(archive, runtimes.SIGNATURE, encoded, variants.packed_signature(encoder))
+    variants.add_endpoint(archive, runtimes.SIGNATURE, encoded, packed_signature(encoder))
     archive.write_out(str(folder), verbose=False)
-
-
-def raw_signature(encoder: Encoder) -> list[tf.TensorSpec]:
-    """The inputs of the signature `serving_default`: one a feature."""
-    dtypes = {"string": tf.string, "float32": tf.float32}
-    return [tf.TensorSpec((None,), dtypes[feature.dtype], name=feature.name) for feature in encoder.features]
 
 
 def golden_examples(staging: Path, prepared: Prepared) -> tuple[GoldenExample, ...]:

@@ -6,12 +6,14 @@ from tempfile import TemporaryDirectory
 import keras
 
 from contract.bundle import Bundle
-from training import evaluate, fit, model
+from training import devices, evaluate, fit, model
+from training.course import Course
 from training.data import prepare
 from training.evaluate import Scores
 from training.export import export
 from training.progress import TrainingProgress
 from training.rows import Prepared, Rows
+from training.run import Run
 from training.sections import TrainingConfig
 
 
@@ -36,11 +38,12 @@ def run(config: TrainingConfig, models: Path, progress: TrainingProgress) -> Bun
 
 def train(config: TrainingConfig, prepared: Prepared, progress: TrainingProgress) -> keras.Model:
     """A trained model of packed inputs -> logits [n], with the weights of its best evaluation."""
-    keras.utils.set_random_seed(config.training.seed)
-    logits = model.tabular(prepared.encoder, prepared.sample, config.model)  # type: ignore[arg-type]
-    steps = fit.steps_per_epoch(prepared.train.rows, config.training) * config.training.epochs
-    with TemporaryDirectory(prefix="hornpipe-") as workdir, progress.training(steps) as told:
-        fit.fit(logits, prepared.sample, prepared.validation, config.training, Path(workdir), told)
+    with devices.building(config.training):
+        logits = model.build(prepared, config.model)
+    steps = Course(prepared.train, config.training).steps
+    with TemporaryDirectory(prefix="hornpipe-") as root, Run.open(Path(root), config) as run:  # noqa: SIM117
+        with progress.training(steps) as listener:
+            fit.fit(logits, prepared, config, run, listener)
     return logits
 
 

@@ -19,9 +19,10 @@ from contract.manifest import Choice, GoldenExample, Latency, Variant
 from contract.proof import largest_difference
 from contract.runtimes import LiteRT, Runtime, SavedModel
 from training.evaluate import HEADLINE, metrics
-from training.model import OUTPUT
 from training.rows import Rows
 from training.sections import QuantizationSection
+from training.signatures import packed_signature
+from training.task import TASKS
 
 FLOAT_TOLERANCE = 1e-5
 BATCH = 4096
@@ -29,16 +30,7 @@ TIMED_ROWS: tuple[Literal["1", "32"], ...] = ("1", "32")
 TIMED_SECONDS = 0.3
 
 REFERENCE = "savedmodel-float32"
-
-
-def packed_signature(encoder: Encoder) -> list[tf.TensorSpec]:
-    """The inputs of the signature `encoded`, in order."""
-    specs = []
-    if encoder.number_features:
-        specs.append(tf.TensorSpec((None, len(encoder.number_features)), tf.float32, name="numbers"))
-    if encoder.category_features:
-        specs.append(tf.TensorSpec((None, len(encoder.category_features)), tf.int32, name="categories"))
-    return specs
+OUTPUT = TASKS["binary"].output
 
 
 def add_endpoint(

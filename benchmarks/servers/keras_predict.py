@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 from fastapi import FastAPI
 
-import training.model  # noqa: F401  # registers the model's own layer
+import training.presets.tabular  # noqa: F401  # registers the model's own layer
 from benchmarks.servers.schema import Answer, Flights, answer, columns
 
 VERSION = int(Path(os.environ["BENCH_BUNDLE"]).name)

@@ -1,0 +1,98 @@
+"""The preset `tabular`: numbers and categories, embedded, into a multilayer perceptron."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.features import FIRST_KNOWN
+from training.presets.inputs import ModelInputs, Tensor
+from training.sections import TabularModel
+
+
+@keras.saving.register_keras_serializable(package="hornpipe")
+class NumberEncoding(keras.layers.Layer):  # type: ignore[misc]  # keras has no type information
+    """float32 [n, F] with NaN for missing -> [n, F * (bins + 2)]: per number its standardised value, whether it is
+    missing, and its piecewise-linear encoding.
+
+    The encoding of x in the bins b_0 < ... < b_T is clip((x - b_{t-1}) / (b_t - b_{t-1}), 0, 1) for t = 1 ... T, with
+    training quantiles as bins (Gorishniy, Rubachev, Babenko: On Embeddings for Numerical Features in Tabular Deep
+    Learning, NeurIPS 2022, section 3.2.1), clipped at both ends so that a number far outside cannot blow up.
+    A missing number is imputed by the training median. Always in float32: float16 has no room for raw numbers.
+    """
+
+    def __init__(self, numbers: int, bins: int, **options: Any) -> None:  # noqa: ANN401  # Keras' own options
+        super().__init__(**{"dtype": "float32"} | options)
+        self.numbers = numbers
+        self.bins = bins
+
+        def fixed(name: str, *shape: int) -> Any:  # noqa: ANN401  # keras.Variable
+            return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
+
+        self.median, self.mean, self.scale = fixed("median", numbers), fixed("mean", numbers), fixed("scale", numbers)
+        self.low, self.inverse_width = fixed("low", numbers, bins), fixed("inverse_width", numbers, bins)
+
+    def fit(self, values: NDArray[np.float32]) -> None:
+        """Take medians, means, scales and quantiles from training rows, float32 [n, F]."""
+        self.median.assign(np.nanmedian(values, axis=0))
+        self.mean.assign(np.nanmean(values, axis=0, dtype=np.float64))
+        deviation = np.nanstd(values, axis=0, dtype=np.float64)
+        self.scale.assign(1 / np.where(deviation > 0, deviation, 1))
+        low, inverse_width = np.zeros((2, self.numbers, self.bins), np.float32)
+        for i, column in enumerate(values.T):
+            edges = np.unique(np.nanquantile(column, np.linspace(0, 1, self.bins + 1)).astype(np.float32))
+            # Fewer distinct quantiles than bins: the rest stays at zero width, and is always 0.
+            low[i, : len(edges) - 1] = edges[:-1]
+            inverse_width[i, : len(edges) - 1] = 1 / np.diff(edges)
+        self.low.assign(low)
+        self.inverse_width.assign(inverse_width)
+
+    def call(self, numbers: Tensor) -> Tensor:
+        missing = keras.ops.isnan(numbers)
+        known = keras.ops.where(missing, self.median, numbers)
+        standardised = (known - self.mean) * self.scale
+        within = (keras.ops.expand_dims(known, -1) - self.low) * self.inverse_width
+        encoding = keras.ops.reshape(keras.ops.clip(within, 0.0, 1.0), (-1, self.numbers * self.bins))
+        return keras.ops.concatenate([standardised, keras.ops.cast(missing, "float32"), encoding], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "numbers": self.numbers, "bins": self.bins}
+
+
+def build(inputs: ModelInputs, section: TabularModel) -> keras.Model:
+    """Packed numbers and categories -> logits."""
+    packed = inputs.packed()
+    hidden = _encoded(packed, inputs, section)
+    for i, width in enumerate(section.hidden):
+        hidden = _dense(hidden, i, width, section)
+        hidden = keras.layers.Dropout(section.dropout, name=f"dropout_{i}")(hidden)
+    return keras.Model(packed, inputs.logits(hidden), name="tabular")
+
+
+def _encoded(packed: dict[str, Tensor], inputs: ModelInputs, section: TabularModel) -> Tensor:
+    """All encodings and embeddings side by side, float32 [n, width]."""
+    parts = []
+    if "numbers" in packed:
+        encoding = NumberEncoding(len(inputs.encoder.number_features), section.number_bins, name="number_encoding")
+        encoding.fit(inputs.sample.encoded.numbers)
+        parts.append(encoding(packed["numbers"]))
+    for i, feature in enumerate(inputs.encoder.category_features):
+        codes = FIRST_KNOWN + len(feature.vocabulary)
+        embedding = keras.layers.Embedding(codes, section.category_width, name=f"embed_{i}")
+        parts.append(embedding(packed["categories"][:, i]))
+    return keras.layers.Concatenate(name="inputs")(parts) if len(parts) > 1 else parts[0]
+
+
+def _dense(hidden: Tensor, i: int, width: int, section: TabularModel) -> Tensor:
+    dense = keras.layers.Dense(
+        width,
+        activation=None if section.batch_normalization else "relu",
+        use_bias=not section.batch_normalization,
+        kernel_initializer="he_normal",
+        name=f"hidden_{i}",
+    )
+    if not section.batch_normalization:
+        return dense(hidden)
+    normalised = keras.layers.BatchNormalization(name=f"normalisation_{i}")(dense(hidden))
+    return keras.layers.ReLU(name=f"relu_{i}")(normalised)
