@@ -76,6 +76,15 @@ def promote(models: Path, name: str, version: int, *, by: str, why: str) -> Rout
         return _change(models, name, "promote", version, by, why)
 
 
+def require_passed(models: Path, name: str, version: int) -> None:
+    """Raises RoutingError with the gate's reasons where it refused this version."""
+    _require(models, name, version)
+    verdict = bundle.read_version(models, name, version).manifest.verdict
+    if verdict is not None and not verdict.passed:
+        reasons = "\n".join(f"  {reason.check}: {reason.detail}" for reason in verdict.reasons if not reason.passed)
+        raise RoutingError(f"the gate refused {name}/{version}:\n{reasons}\nto promote it all the same: --force")
+
+
 def rollback(models: Path, name: str, *, by: str, why: str) -> Routing:
     """Give production back to the version that had it before the present one was promoted.
 

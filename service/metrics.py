@@ -61,12 +61,17 @@ INSTRUMENTS = (
     Instrument("hornpipe_batch_rows", "histogram", ("model",), "Rows in one run of the model."),
     Instrument("hornpipe_queue_rows", "gauge", ("model",), "Rows that are waiting or running."),
     Instrument("hornpipe_rejected_total", "counter", ("model", "reason"), "Requests turned away for a limit."),
-    Instrument("hornpipe_predictions_total", "counter", ("model", "version", "label"), "Rows predicted, by label."),
+    Instrument(
+        "hornpipe_predictions_total",
+        "counter",
+        ("model", "version", "label"),
+        "Rows predicted, by label, which is empty for a value.",
+    ),
     Instrument(
         "hornpipe_prediction_score",
         "histogram",
         ("model", "version"),
-        "The output that decides the label, on the bin edges of the baseline.",
+        "The output's probability, largest probability or value, on the bin edges of the baseline.",
     ),
     Instrument(
         "hornpipe_output_bin_total", "counter", ("model", "version", "output", "bin"), "Rows by bin of each output."
@@ -275,8 +280,8 @@ def _score(monitors: list[Monitor]) -> Metric:
     family = HistogramMetricFamily(name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
     for monitor in monitors:
         manifest = monitor.manifest
-        below, *inner, above, _, _ = monitor.outputs()[manifest.output.name].tolist()
-        edges = manifest.drift.outputs[manifest.output.name].edges
+        below, *inner, above, _, _ = monitor.outputs()[manifest.score].tolist()
+        edges = manifest.drift.outputs[manifest.score].edges
         cumulative = np.cumsum([below, *inner]).tolist()
         bounds = [str(np.float32(edge)) for edge in edges]
         buckets = [*zip(bounds, cumulative, strict=True), ("+Inf", cumulative[-1] + above)]

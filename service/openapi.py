@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from contract.manifest import CategoryFeature, Feature
+from contract import images
+from contract.manifest import CategoryFeature, Feature, ImageFeature, NumberFeature, RegressionOutput, TextFeature
 from service.errors import ANSWERS, INTERNAL, NOT_FOUND, Answer
 from service.registry import LoadedModel, Registry
 from service.routes.predict import PATH
@@ -127,16 +129,7 @@ def _instance(features: tuple[Feature, ...]) -> Schema:
 
 
 def _value(feature: Feature) -> Schema:
-    schema: Schema
-    if isinstance(feature, CategoryFeature):
-        schema = {"type": "string", "examples": list(feature.vocabulary[:5])}
-        if feature.on_unseen == "reject":
-            schema["enum"] = list(feature.vocabulary)
-    else:
-        seen = f"Seen in training: {feature.minimum:g} to {feature.maximum:g}."
-        schema = {"type": "number", "description": seen, "examples": [feature.example]}
-        if feature.on_out_of_range == "reject":
-            schema |= {"minimum": feature.minimum, "maximum": feature.maximum}
+    schema = _required_value(feature)
     if not feature.required:
         schema["type"] = [schema["type"], "null"]
         if "enum" in schema:
@@ -144,19 +137,63 @@ def _value(feature: Feature) -> Schema:
     return schema
 
 
-def example(features: tuple[Feature, ...]) -> dict[str, float | int | str]:
-    """A row of each number's median and each category's most frequent value."""
-    return {feature.name: _plain(feature.example) for feature in features}
+def _required_value(feature: Feature) -> Schema:
+    match feature:
+        case CategoryFeature():
+            closed = {"enum": list(feature.vocabulary)} if feature.on_unseen == "reject" else {}
+            return {"type": "string", "examples": list(feature.vocabulary[:5]), **closed}
+        case TextFeature():
+            return {"type": "string", "maxLength": feature.most_characters, "examples": [feature.example]}
+        case ImageFeature():
+            return _picture(feature)
+        case NumberFeature():
+            seen = f"Seen in training: {feature.minimum:g} to {feature.maximum:g}."
+            limits: Schema = {"minimum": feature.minimum, "maximum": feature.maximum}
+            closed = limits if feature.on_out_of_range == "reject" else {}
+            return {"type": "number", "description": seen, "examples": [feature.example], **closed}
 
 
-def _plain(value: float | str) -> float | int | str:
-    if isinstance(value, str):
-        return value
-    return int(value) if value.is_integer() else round(value, 4)
+def _picture(feature: ImageFeature) -> Schema:
+    """Either a file or numbers; the description says the same in words, for those who see only that."""
+    base64 = {"type": "string", "contentEncoding": "base64", "description": "A PNG or JPEG file."}
+    file = {"type": "object", "required": ["b64"], "additionalProperties": False, "properties": {"b64": base64}}
+    whole = {"type": "integer", "minimum": 0, "maximum": 255}
+    number = {"type": "number", "minimum": feature.minimum, "maximum": feature.maximum}
+    numbers = _lists(whole if feature.dtype == "uint8" else number, feature.shape)
+    flat = [_lists(whole if feature.dtype == "uint8" else number, feature.shape[:2])] if feature.shape[2] == 1 else []
+    return {"description": f"Is {images.describe(feature)}.", "oneOf": [file, numbers, *flat]}
+
+
+def _lists(items: Schema, shape: tuple[int, ...]) -> Schema:
+    for size in reversed(shape):
+        items = {"type": "array", "minItems": size, "maxItems": size, "items": items}
+    return items
+
+
+def example(features: tuple[Feature, ...]) -> dict[str, Any]:
+    """A row of each number's median, each category's most frequent value, a text, and a picture all grey."""
+    return {feature.name: _example(feature) for feature in features}
+
+
+def _example(feature: Feature) -> float | int | str | dict[str, str]:
+    if isinstance(feature, ImageFeature):
+        return {"b64": images.encode_png(np.full(feature.shape, 128, np.uint8))}
+    if isinstance(feature, CategoryFeature | TextFeature):
+        return feature.example
+    return int(feature.example) if feature.example.is_integer() else round(feature.example, 4)
 
 
 def _prediction(serving: list[LoadedModel]) -> Schema:
-    classes = sorted({name for model in serving for name in model.manifest.output.classes})
+    """Of every kind of output that serves."""
+    outputs = [model.manifest.output for model in serving]
+    classes = {name for output in outputs if not isinstance(output, RegressionOutput) for name in output.classes}
+    values = [output for output in outputs if isinstance(output, RegressionOutput)]
+    kinds = [_classified(sorted(classes))] if classes or not values else []
+    kinds += [_estimated(sorted({f"{output.coverage:.0%}" for output in values}))] if values else []
+    return kinds[0] if len(kinds) == 1 else {"oneOf": kinds}
+
+
+def _classified(classes: list[str]) -> Schema:
     label: Schema = {"type": "string"}
     if classes:
         label["examples"] = classes
@@ -172,5 +209,18 @@ def _prediction(serving: list[LoadedModel]) -> Schema:
                 "additionalProperties": probability,
                 "description": "Of every class.",
             },
+        },
+    }
+
+
+def _estimated(coverages: list[str]) -> Schema:
+    interval = f"the interval that held the truth for {', '.join(coverages)} of validation rows"
+    return {
+        "type": "object",
+        "required": ["value", "low", "high"],
+        "properties": {
+            "value": {"type": "number", "description": "In the target's unit."},
+            "low": {"type": "number", "description": f"Start of {interval}."},
+            "high": {"type": "number", "description": f"End of {interval}."},
         },
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from contract.errors import HornpipeError
 from contract.features import Encoded, Problem
-from contract.manifest import BinaryOutput
+from contract.manifest import BinaryOutput, MulticlassOutput, Output, RegressionOutput
 from service.errors import InvalidRequest, Overloaded
 from service.metrics import Metrics
 from service.registry import LoadedModel
@@ -23,7 +23,7 @@ Prediction = dict[str, Any]
 
 
 class NonFiniteOutput(HornpipeError):
-    """The model answered NaN or infinity: no label may be made of that."""
+    """The model answered NaN or infinity: nothing may be made of that."""
 
 
 @dataclass
@@ -60,20 +60,23 @@ class Predictor:
 
         Raises InvalidRequest with every problem of every row, Overloaded, or NonFiniteOutput.
         """
-        encoded = encode(model, instances, problems)
+        if model.encodes_inline:
+            encoded = encode(model, instances, problems)
+        else:
+            encoded = await model.on_thread(encode, model, instances, problems)
         rows, decoded = encoded.rows, perf_counter()
-        scores, running = await self._run(model, encoded, rows)
+        answers, running = await self._run(model, encoded, rows)
         ended = perf_counter()
         timings = self._metrics.of(model.name)
         timings.decode.observe(decoded - started)
         timings.queue.observe(running - decoded)
         timings.run.observe(ended - running)
         timings.rows.observe(rows)
-        model.monitor.observe(encoded, scores, rows)
-        return predictions(model.manifest.output, scores)
+        model.monitor.observe(encoded, answers, rows)
+        return predictions(model.manifest.output, answers)
 
     async def _run(self, model: LoadedModel, encoded: Encoded, rows: int) -> tuple[NDArray[np.float32], float]:
-        """The deciding output, float32 [n], and when the run began."""
+        """The output, float32 [n] or [n, classes], and when the run began."""
         self._admission.enter(rows)
         model.rows_running += rows
         try:
@@ -97,21 +100,54 @@ def encode(model: LoadedModel, instances: object, others: Sequence[Problem] = ()
     return encoded
 
 
-def predictions(output: BinaryOutput, scores: NDArray[np.float32]) -> list[Prediction]:
-    """What the probabilities of the positive class, float32 [n], mean.
+def predictions(output: Output, answers: NDArray[np.float32]) -> list[Prediction]:
+    """What a model's outputs, float32 [n] or [n, classes], mean. Raises NonFiniteOutput."""
+    match output:
+        case BinaryOutput():
+            return _two_classes(output, answers)
+        case MulticlassOutput():
+            return _many_classes(output, answers)
+        case RegressionOutput():
+            return _values(output, answers)
 
-    `probability` is that of the label given; `probabilities` are of every class. Raises NonFiniteOutput.
-    """
-    values = scores.tolist()
-    if not isfinite(sum(values)):
-        raise NonFiniteOutput("the model's output is not finite")
+
+# In all of these, NumPy's own scalars, because they are written with a float32's digits and not a float64's.
+
+
+def _two_classes(output: BinaryOutput, answers: NDArray[np.float32]) -> list[Prediction]:
+    """`answers` is of the positive class; `probability` is that of the label given, `probabilities` are of both."""
+    values = _finite(answers.tolist())
     positive, negative, threshold = output.positive, output.negative, output.float32_threshold
-    # NumPy's own scalars, because they are written with a float32's digits and not a float64's.
     return [
         {
             "label": positive if value >= threshold else negative,
             "probability": p if value >= threshold else q,
             "probabilities": {negative: q, positive: p},
         }
-        for value, p, q in zip(values, scores, 1 - scores, strict=True)
+        for value, p, q in zip(values, answers, 1 - answers, strict=True)
     ]
+
+
+def _many_classes(output: MulticlassOutput, answers: NDArray[np.float32]) -> list[Prediction]:
+    _finite(answers.ravel().tolist())
+    classes, largest = output.classes, answers.argmax(axis=1).tolist()
+    return [
+        {"label": classes[i], "probability": row[i], "probabilities": dict(zip(classes, row, strict=True))}
+        for i, row in zip(largest, answers, strict=True)
+    ]
+
+
+def _values(output: RegressionOutput, answers: NDArray[np.float32]) -> list[Prediction]:
+    """`low` to `high` holds the truth as often as the manifest's `coverage` says."""
+    _finite(answers.tolist())
+    half = np.float32(output.half_width)
+    return [
+        {"value": value, "low": low, "high": high}
+        for value, low, high in zip(answers, answers - half, answers + half, strict=True)
+    ]
+
+
+def _finite(values: list[float]) -> list[float]:
+    if not isfinite(sum(values)):
+        raise NonFiniteOutput("the model's output is not finite")
+    return values

@@ -6,14 +6,16 @@ Everything slow happens on one loader thread; what requests read changes only on
 import asyncio
 import hashlib
 import logging
+import math
 import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Literal, TypeVar, TypeVarTuple
 
 from contract import bundle, proof, routing, runtimes
 from contract.bundle import Bundle
@@ -30,8 +32,14 @@ log = logging.getLogger("hornpipe.registry")
 
 INLINE_MICROSECONDS = 50.0
 
+# A small file may hold a large picture: a request unpacks to a quarter of a gigabyte at most.
+MOST_PICTURE_VALUES = 2**26
+
 # Outputs, and when the run began in perf_counter's seconds.
 Run = tuple[Outputs, float]
+
+Arguments = TypeVarTuple("Arguments")
+T = TypeVar("T")
 
 State = Literal["loading", "ready", "refused", "idle"]
 
@@ -51,6 +59,9 @@ class LoadedModel:
         self._runtime = runtime
         self._device = settings.device
         self._inline_rows = _inline_rows(variant)
+        # Reading pictures takes milliseconds each; other rows take microseconds.
+        self.encodes_inline = self.encoder.image_feature is None
+        self.most_rows = min(settings.max_rows, _most_pictures(self.encoder))
         self._threads = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix=f"run-{variant.name}")
         self._of_thread = threading.local()
 
@@ -81,7 +92,11 @@ class LoadedModel:
 
     def run_on_thread(self, encoded: Encoded) -> "asyncio.Future[Run]":
         """Run on a runtime thread; the event loop goes on meanwhile."""
-        return asyncio.get_running_loop().run_in_executor(self._threads, self._run_here, encoded)
+        return self.on_thread(self._run_here, encoded)
+
+    def on_thread(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> "asyncio.Future[T]":
+        """Call on a thread of this model's; the event loop goes on meanwhile."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def retire(self) -> None:
         """Let what is running end; the rest is freed with the last reference."""
@@ -98,6 +113,13 @@ class LoadedModel:
             self._of_thread.runtime = runtimes.load(self.bundle, self._variant, self._device)
         runtime: Runtime = self._of_thread.runtime
         return runtime
+
+
+def _most_pictures(encoder: Encoder) -> int:
+    """How many rows may be in one request."""
+    if encoder.image_feature is None:
+        return sys.maxsize
+    return max(1, MOST_PICTURE_VALUES // math.prod(encoder.image_feature.shape))
 
 
 def _inline_rows(variant: Variant) -> int:

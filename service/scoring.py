@@ -1,13 +1,17 @@
 """Scoring a file: rows in, predictions out, through the encoder, runtime and wording of the service.
 
-CSV and JSON lines need nothing more; Parquet needs pyarrow, which the training extra brings.
+CSV and JSON lines need nothing more; Parquet needs pyarrow, which the training extra brings. Of a model on pictures, a
+folder of them can be scored: a row is a file. In a CSV file, a picture is the path of its file, from the CSV's folder.
 """
 
+import base64
 import csv
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +21,7 @@ import orjson
 from contract import routing
 from contract.errors import HornpipeError
 from contract.features import Encoder
-from contract.manifest import BinaryOutput
+from contract.manifest import Output, RegressionOutput
 from service.errors import InvalidRequest
 from service.predictor import Prediction, encode, predictions
 from service.registry import LoadedModel, load
@@ -25,12 +29,21 @@ from service.settings import from_environment
 
 BATCH = 1024
 FORMATS = (".csv", ".jsonl", ".parquet")
+PICTURES = (".png", ".jpg", ".jpeg")
 
 Row = dict[str, Any]
 
 
 class ScoringError(HornpipeError):
     """The file cannot be read or scored; nothing was written. Rows are counted from 0, as in the service's errors."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows, and the files that they are, relative to their folder; no files where all rows are in one."""
+
+    rows: Iterator[Row]
+    files: list[str]
 
 
 def score_file(models: Path, name: str, source: Path, target: Path | None) -> int:
@@ -44,38 +57,62 @@ def score_file(models: Path, name: str, source: Path, target: Path | None) -> in
         raise ScoringError(f"{name} has no production version in {models}; see hornpipe models")
     model = load(models, name, production, from_environment(os.environ))
     try:
-        return _write(_score(model, read_rows(source, model.encoder)), model.manifest.output, target)
+        opened = open_source(source, model.encoder)
+        layout = Layout(model.manifest.output, bool(opened.files))
+        return _write(_score(model, opened), layout, target)
     finally:
         model.retire()
 
 
-def read_rows(path: Path, encoder: Encoder) -> Iterator[Row]:
-    """Rows with the features' columns alone. Raises ScoringError."""
+def open_source(path: Path, encoder: Encoder) -> Source:
+    """Rows with the features' columns alone, read as they are asked for. Raises ScoringError."""
+    if not path.is_dir():
+        return Source(_read_file(path, encoder), [])
+    names = [feature.name for feature in encoder.features]
+    if encoder.image_feature is None or len(names) > 1:
+        raise ScoringError(f"{path}: is a folder, but the model's features are not one picture: {', '.join(names)}")
+    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PICTURES]
+    rows = ({names[0]: _picture(file)} for file in files)
+    return Source(rows, [file.relative_to(path).as_posix() for file in files])
+
+
+def _read_file(path: Path, encoder: Encoder) -> Iterator[Row]:
     readers = dict(zip(FORMATS, (_read_csv, _read_jsonl, _read_parquet), strict=True))
     if path.suffix not in readers:
         raise ScoringError(f"{path}: expected {', '.join(FORMATS)}, got {path.suffix or 'no suffix'}")
     try:
         yield from readers[path.suffix](path, encoder)
     except OSError as error:
-        raise ScoringError(f"{path}: {error.strerror or error}") from error
+        raise ScoringError(f"{error.filename or path}: {error.strerror or error}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ScoringError(f"{path}: {error}") from error
+
+
+def _picture(path: Path) -> dict[str, str]:
+    """A file as a request has it."""
+    try:
+        return {"b64": base64.b64encode(path.read_bytes()).decode()}
+    except OSError as error:
+        raise ScoringError(f"{path}: {error.strerror}") from error
 
 
 def _read_csv(path: Path, encoder: Encoder) -> Iterator[Row]:
     """Empty cells and NA are missing; what is not a number stays text, for the encoder to complain of."""
-    numbers = {feature.name for feature in encoder.number_features}
-    names = {feature.name for feature in encoder.features}
+    kinds = {feature.name: feature.kind for feature in encoder.features}
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
-            yield {name: _cell(row[name], name in numbers) for name in names & row.keys()}
+            yield {name: _cell(row[name], kinds[name], path.parent) for name in kinds.keys() & row.keys()}
 
 
-def _cell(text: str | None, is_number: bool) -> float | str | None:
+def _cell(text: str | None, kind: str, folder: Path) -> float | str | dict[str, str] | None:
+    if kind == "text":
+        return text
     if text is None or text in ("", "NA"):
         return None
-    if not is_number:
-        return text
+    if kind == "image":
+        return _picture(folder / text)
     try:
-        return float(text)
+        return float(text) if kind == "number" else text
     except ValueError:
         return text
 
@@ -108,39 +145,78 @@ def _read_parquet(path: Path, encoder: Encoder) -> Iterator[Row]:
         raise ScoringError(f"{path}: is not Parquet: {error}") from error
 
 
-def _score(model: LoadedModel, rows: Iterable[Row]) -> Iterator[Prediction]:
-    rows, start = iter(rows), 0
-    while batch := list(islice(rows, BATCH)):
+def _score(model: LoadedModel, source: Source) -> Iterator[Prediction]:
+    start, output = 0, model.manifest.output
+    while batch := list(islice(source.rows, min(BATCH, model.most_rows))):
         try:
             encoded = encode(model, batch)
         except InvalidRequest as error:
-            lines = [f"  {p.path}: {p.problem}, expected {p.expected}, got {p.received}" for p in error.problems]
-            raise ScoringError("\n".join([f"rows from {start} on, counted from there:", *lines])) from error
+            raise ScoringError(_explain(error, start, source.files)) from error
         outputs, _ = model.run(encoded)
-        yield from predictions(model.manifest.output, outputs[model.manifest.output.name])
+        predicted = predictions(output, outputs[output.name])
+        files = source.files[start : start + len(batch)]
+        yield from ({"file": file} | each for file, each in zip(files, predicted, strict=True)) if files else predicted
         start += len(batch)
     if start == 0:
         raise ScoringError("there are no rows")
 
 
-def _write(scored: Iterable[Prediction], output: BinaryOutput, target: Path | None) -> int:
+def _explain(error: InvalidRequest, start: int, files: list[str]) -> str:
+    """Every problem, with the file's name for its number where rows are files."""
+    lines = [f"  {p.path}: {p.problem}, expected {p.expected}, got {p.received}" for p in error.problems]
+    if not files:
+        return "\n".join([f"rows from {start} on, counted from there:", *lines])
+    named = [
+        re.sub(r"^  instances\[(\d+)\]", lambda found: f"  {files[start + int(found[1])]}", line) for line in lines
+    ]
+    return "\n".join(["pictures that cannot be scored:", *named])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a table of predictions."""
+
+    output: Output
+    with_files: bool
+
+    @property
+    def texts(self) -> list[str]:
+        """The columns that hold strings; they come first."""
+        label = [] if isinstance(self.output, RegressionOutput) else ["label"]
+        return [*(["file"] if self.with_files else []), *label]
+
+    @property
+    def columns(self) -> list[str]:
+        if isinstance(self.output, RegressionOutput):
+            return [*self.texts, "value", "low", "high"]
+        return [*self.texts, "probability", *(f"probability_{name}" for name in self.output.classes)]
+
+    def flat(self, prediction: Prediction) -> list[Any]:
+        """A prediction's values, in the order of the columns."""
+        values = [value for key, value in prediction.items() if key != "probabilities"]
+        if isinstance(self.output, RegressionOutput):
+            return values
+        return values + [prediction["probabilities"][name] for name in self.output.classes]
+
+
+def _write(scored: Iterable[Prediction], layout: Layout, target: Path | None) -> int:
     if target is None:
-        return _write_csv(scored, output, sys.stdout)
+        return _write_csv(scored, layout, sys.stdout)
     if target.suffix not in FORMATS:
         raise ScoringError(f"{target}: expected {', '.join(FORMATS)}, got {target.suffix or 'no suffix'}")
     with _whole_or_absent(target) as beside:
         if target.suffix == ".parquet":
-            return _write_parquet(scored, output, beside)
+            return _write_parquet(scored, layout, beside)
         with beside.open("w", newline="", encoding="utf-8") as file:
-            return _write_csv(scored, output, file) if target.suffix == ".csv" else _write_jsonl(scored, file)
+            return _write_csv(scored, layout, file) if target.suffix == ".csv" else _write_jsonl(scored, file)
 
 
-def _write_csv(scored: Iterable[Prediction], output: BinaryOutput, file: TextIO) -> int:
+def _write_csv(scored: Iterable[Prediction], layout: Layout, file: TextIO) -> int:
     writer = csv.writer(file)
-    writer.writerow(_columns(output))
+    writer.writerow(layout.columns)
     count = 0
     for count, prediction in enumerate(scored, 1):  # noqa: B007  # the number of rows is the answer
-        writer.writerow(_flat(prediction, output))
+        writer.writerow(layout.flat(prediction))
     return count
 
 
@@ -151,28 +227,19 @@ def _write_jsonl(scored: Iterable[Prediction], file: TextIO) -> int:
     return count
 
 
-def _write_parquet(scored: Iterable[Prediction], output: BinaryOutput, path: Path) -> int:
+def _write_parquet(scored: Iterable[Prediction], layout: Layout, path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = [pa.string(), *[pa.float32()] * (1 + len(output.classes))]
-    schema = pa.schema(list(zip(_columns(output), types, strict=True)))
+    types = [pa.string() if name in layout.texts else pa.float32() for name in layout.columns]
+    schema = pa.schema(list(zip(layout.columns, types, strict=True)))
     rows, count = iter(scored), 0
     with pq.ParquetWriter(path, schema) as writer:
-        while batch := [_flat(prediction, output) for prediction in islice(rows, 64 * BATCH)]:
+        while batch := [layout.flat(prediction) for prediction in islice(rows, 64 * BATCH)]:
             arrays = [pa.array(column, kind) for column, kind in zip(zip(*batch, strict=True), types, strict=True)]
             writer.write_table(pa.table(arrays, schema=schema))
             count += len(batch)
     return count
-
-
-def _columns(output: BinaryOutput) -> list[str]:
-    return ["label", "probability", *(f"probability_{name}" for name in output.classes)]
-
-
-def _flat(prediction: Prediction, output: BinaryOutput) -> list[Any]:
-    probabilities = prediction["probabilities"]
-    return [prediction["label"], prediction["probability"], *(probabilities[name] for name in output.classes)]
 
 
 @contextmanager

@@ -88,6 +88,9 @@ class PredictEndpoint:
             raise NotReady("no model is ready to serve yet; see /readyz")
         if request.version is not None and request.version != model.version:
             raise UnknownVersion(f"{model.name}/{request.version} does not serve; serving: {model.version}")
+        if len(request.instances) > model.most_rows:
+            count = len(request.instances)
+            raise TooManyRows(f"{count} instances in one request, the limit of {model.name} is {model.most_rows}")
         return model
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
