@@ -1,6 +1,5 @@
 """The loop, its moving average and what it keeps, on a problem whose answer is known."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,12 @@ import pytest
 
 from contract.features import Encoded, Encoder
 from contract.manifest import CategoryFeature, NumberFeature
-from training import fit, model
+from training import fit
+from training.presets import tabular
+from training.presets.inputs import ModelInputs
 from training.rows import Rows
 from training.sections import TabularModel, TrainingSection
+from training.task import TASKS
 
 ENCODER = Encoder(
     [
@@ -36,7 +38,8 @@ def run(workdir: Path, section: TrainingSection = SECTION) -> tuple[object, fit.
 
     keras.utils.set_random_seed(0)
     train = rows(2000, 1)
-    logits = model.tabular(ENCODER, train, TabularModel(hidden=[32], number_bins=8, dropout=0.0))
+    inputs = ModelInputs(TASKS["binary"], ("on_time", "late"), ENCODER, train)
+    logits = tabular.build(inputs, TabularModel(hidden=[32], number_bins=8, dropout=0.0))
     steps: list[int] = []
     told = fit.Progress(on_steps=lambda count, loss: steps.append(count), on_evaluation=lambda _: None)
     history = fit.fit(logits, train, rows(500, 2), section, workdir, told)
@@ -88,21 +91,3 @@ def test_the_average_is_the_one_that_numpy_computes() -> None:
 
     np.testing.assert_allclose(inside, expected, rtol=1e-5)
     np.testing.assert_array_equal(dense.get_weights()[0], np.full((1, 1), 5.0))
-
-
-def test_the_encoding_is_the_papers(tmp_path: Path) -> None:
-    """Against the formula of Gorishniy et al. 2022 for one number, bin by bin."""
-    values = np.sort(np.random.default_rng(0).normal(size=(1000, 1)).astype(np.float32), axis=0)
-    layer = model.NumberEncoding(1, bins=4)
-    layer.fit(values)
-    edges = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).astype(np.float32)
-    for x in (-9.0, float(edges[1]), 0.1, float(edges[4]), 9.0):
-        encoded = np.asarray(layer(np.array([[x]], np.float32)))[0]
-        expected = [np.clip((x - low) / (high - low), 0, 1) for low, high in pairwise(edges)]
-        np.testing.assert_allclose(encoded[2:], expected, atol=1e-5)
-        np.testing.assert_allclose(encoded[0], (x - values.mean()) / values.std(), rtol=1e-4, atol=1e-5)
-        assert encoded[1] == 0
-    missing = np.asarray(layer(np.array([[np.nan]], np.float32)))[0]
-    median = np.asarray(layer(np.median(values, keepdims=True)))[0]
-    assert missing[1] == 1
-    np.testing.assert_allclose(np.delete(missing, 1), np.delete(median, 1), atol=1e-6)
