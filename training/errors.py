@@ -1,8 +1,11 @@
 """What stops a training run before it wastes anybody's time.
 
 HornpipeError
-├── ConfigError   the config is wrong; every problem at once, each with its key
-└── DataError     the data is not what the config says
+├── ConfigError     the config is wrong; every problem at once, each with its key
+├── DataError       the data is not what the config says
+└── TrainingError   a run that cannot begin or go on
+    ├── RunBusy     another process has it
+    └── Interrupted someone asked it to stop; it is saved
 """
 
 from collections.abc import Iterable
@@ -25,6 +28,18 @@ class DataError(HornpipeError):
     def __init__(self, source: str, problems: list[str]) -> None:
         super().__init__("\n".join([f"{source}:", *(f"  {problem}" for problem in problems)]))
         self.problems = problems
+
+
+class TrainingError(HornpipeError):
+    """Says what happened, and what to change."""
+
+
+class RunBusy(TrainingError):
+    """Says which process has the run."""
+
+
+class Interrupted(TrainingError):
+    """The run was asked to stop. Says where it is saved; the same command goes on with it."""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

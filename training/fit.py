@@ -1,200 +1,353 @@
-"""The training loop: AdamW with cosine decay, early stopping on validation, checkpoints.
+"""The training loop: from the first step, or from where a killed run was, to the best weights.
 
-Many steps run inside one compiled function, over data that lies in TensorFlow's memory: no step returns to Python.
+Everything that a step depends on is a function of the config, the data and what a checkpoint holds; nothing depends on
+the clock but when checkpoints are written, how many steps go into a call, and the time limit. So a run that is killed
+and resumed ends in the same weights, bit for bit, as one that is not.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
+from contract.evidence import improvement
 from contract.features import Encoded
-from training.rows import Rows
-from training.sections import TrainingSection
+from training import loss, range_test, schedule
+from training.adversarial import Scales, attackable
+from training.ahead import Ahead, Batches
+from training.averages import Averages
+from training.checkpoint import LossSum, Position
+from training.course import Course
+from training.errors import Interrupted, TrainingError
+from training.interruption import Interruption, Stop
+from training.listener import Listener
+from training.monitor import LARGEST_CHUNK, Monitor, Seen
+from training.optimizer import AdamW
+from training.pace import Pace
+from training.probe import Prober
+from training.rows import Prepared
+from training.run import Run
+from training.sections import TrainingConfig
+from training.signals import Evaluation, Facts, Probe, Record
+from training.state import State
+from training.step import Adversary, Steps
 
-STEPS_A_CALL = 32
-PREDICT_BATCH = 8192
+MOST_ROLLBACKS = 3
+RATE_WITHOUT_RESULT = 2e-3  # the default of the config
+LOOKED_AT = 1024
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was seen at one evaluation on validation; `epoch` is a fraction where there are several an epoch."""
-
-    epoch: float
-    train_loss: float
-    validation_auc: float
-    best: bool
-
-
-@dataclass
-class History:
-    """Every evaluation of a run, in order."""
-
-    evaluations: list[Evaluation] = field(default_factory=list)
-
-    @property
-    def best(self) -> Evaluation:
-        return max(self.evaluations, key=lambda each: each.validation_auc)
-
-    def since_best(self) -> int:
-        return len(self.evaluations) - 1 - self.evaluations.index(self.best)
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Told after every call of the compiled function, and after every evaluation."""
+class Outcome:
+    """What came of a run: everything recorded (`record.stopped` says why it ended), and the seconds it trained, in all
+    its processes together."""
 
-    on_steps: Callable[[int, float], None]
-    on_evaluation: Callable[[Evaluation], None]
+    record: Record
+    seconds: float
 
 
-def fit(
-    model: keras.Model, train: Rows, validation: Rows, section: TrainingSection, workdir: Path, progress: Progress
-) -> History:
-    """Train `model` (inputs -> logits [n]) in place; afterwards it holds the weights of the best evaluation.
+def fit(model: keras.Model, prepared: Prepared, config: TrainingConfig, run: Run, listener: Listener) -> Outcome:
+    """Train `model` (packed inputs -> logits) in place, from where `run` is; afterwards it holds the weights of the
+    best evaluation. The model is as devices.building made it, before any training.
 
-    `workdir/best.weights.h5` holds them too, replaced whole at every new best.
+    Raises Interrupted after SIGTERM or Ctrl-C, with all saved; ConfigError and TrainingError for what cannot begin, and
+    TrainingError when the loss is not finite however often the learning rate is halved.
     """
-    steps = steps_per_epoch(len(train), section)
-    total = steps * section.epochs
-    averages = Averages(model, section.averaging)
-    run_steps = _compile(model, _optimizer(section, total), train, averages)
-    shuffle = np.random.default_rng(section.seed)
-    history = History()
-    interval = math.ceil(steps / section.evaluations_per_epoch)
-    for epoch in range(section.epochs):
-        batches = _batches(shuffle.permutation(len(train)), section.batch_size)
-        for start in range(0, steps, interval):
-            chunk = batches[start : start + interval]
-            loss = _run(run_steps, chunk, progress)
-            at = epoch + min(start + interval, steps) / steps
-            with averages.in_place():
-                stale = _evaluate(model, validation, at, loss, history, workdir / "best.weights.h5", progress)
-            if stale > section.patience:
-                model.load_weights(workdir / "best.weights.h5")
-                return history
-    model.load_weights(workdir / "best.weights.h5")
-    return history
-
-
-class Averages:
-    """A moving average of the trainable weights: less noise from the last steps than the weights themselves.
-
-    The momentum rises from 0.1 to `momentum` as min(momentum, (1 + t) / (10 + t)), so that the first average is not the
-    initial weights (the rule of tf.train.ExponentialMovingAverage with num_updates).
-    """
-
-    def __init__(self, model: keras.Model, momentum: float) -> None:
-        self._momentum = momentum
-        self._weights = [variable.value for variable in model.trainable_variables]
-        self._averages = [tf.Variable(weight) for weight in self._weights]
-        self._steps = tf.Variable(0.0)
-
-    def update(self) -> None:
-        """Take in the weights as they are now; part of the compiled step."""
-        momentum = tf.minimum(self._momentum, (1 + self._steps) / (10 + self._steps))
-        for average, weight in zip(self._averages, self._weights, strict=True):
-            average.assign(momentum * average + (1 - momentum) * weight)
-        self._steps.assign_add(1.0)
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The model holds the averages within, and its own weights again afterwards."""
-        own = [tf.identity(weight) for weight in self._weights]
-        for weight, average in zip(self._weights, self._averages, strict=True):
-            weight.assign(average)
-        yield
-        for weight, value in zip(self._weights, own, strict=True):
-            weight.assign(value)
-
-
-def steps_per_epoch(rows: int, section: TrainingSection) -> int:
-    """Whole batches only, at least one: a last short one would be a second shape to compile, and noisier."""
-    return max(1, rows // section.batch_size)
+    run.is_on(prepared.fingerprint)
+    with Interruption() as interruption:
+        return Loop(model, prepared, config, run, listener, interruption).run()
 
 
 def predict(model: keras.Model, encoded: Encoded) -> NDArray[np.float32]:
-    """The output of a model with one output, float32 [n]."""
+    """The output of a model with one output, float32 [n] or [n, classes]."""
     arrays = {name: getattr(encoded, name) for name in model.input}
-    outputs: NDArray[np.float32] = model.predict(arrays, batch_size=PREDICT_BATCH, verbose=0)
+    outputs: NDArray[np.float32] = model.predict(arrays, batch_size=LARGEST_CHUNK, verbose=0)
     return outputs
 
 
-def inputs(model: keras.Model, encoded: Encoded) -> dict[str, Any]:
-    """The arrays that the model has inputs for, as tensors."""
-    return {name: tf.constant(getattr(encoded, name)) for name in model.input}
+class Loop:
+    """A run in this process. `position` is where it is; the variables hold the rest."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        prepared: Prepared,
+        config: TrainingConfig,
+        run: Run,
+        listener: Listener,
+        interruption: Interruption,
+    ) -> None:
+        section = config.training
+        self._config, self._section, self._task = config, section, prepared.task
+        self._prepared, self._run, self._listener, self._interruption = prepared, run, listener, interruption
+        self._loss = loss.of(section, prepared)
+        self._averages = Averages(model, section.averaging)
+        optimizer = AdamW(model, section.weight_decay, section.clip_norm)
+        self._steps = Steps(model, self._loss, optimizer, self._averages, _adversary(model, prepared, config))
+        self._state = State(model, self._steps.variables)
+        self._course = Course(prepared.train, section)
+        self._shares = schedule.shares(section, self._course.steps)
+        self._ahead = Ahead(list(model.input), prepared.train, self._course, interruption)
+        self._monitor = Monitor(
+            model, prepared.task, self._loss, prepared.validation, prepared.sample, 4 * self._course.batch
+        )
+        self._prober = Prober(model, prepared.task, self._loss.rows)
+        self._position: Position | None = None
+        self._pace = Pace()
+        self._started = self._saved = self._probed = time.perf_counter()
+        self._seconds_before = self._waited = 0.0
+
+    @property
+    def position(self) -> Position:
+        """Where the run is."""
+        assert self._position is not None, "the run has begun"  # noqa: S101  # narrows the type
+        return self._position
+
+    def run(self) -> Outcome:
+        """To the end. Raises Interrupted, TrainingError."""
+        try:
+            self._begin()
+            while self.position.record.stopped == "running":
+                self._advance()
+        except Stop:
+            raise self._interrupted() from None
+        return self._finish()
+
+    def _begin(self) -> None:
+        saved = self._run.checkpoints.load()
+        if saved is None:
+            self._position = self._first_position()
+            self._save(good=True)
+            return
+        arrays, position = saved
+        self._state.restore(arrays)
+        self._position, self._seconds_before = position, position.seconds
+        self._listener.on_steps(position.step, position.since_point.mean)
+        self._listener.on_note(f"going on from step {position.step:,} of {self._course.steps:,} ({self._run.path})")
+
+    def _first_position(self) -> Position:
+        curve: range_test.Curve = ()
+        rate = self._section.learning_rate
+        if rate == "find":
+            curve = self._test_range()
+            found = range_test.steepest(curve)
+            rate = found or RATE_WITHOUT_RESULT
+            say = f"{found:g}" if found else f"none at which the loss falls; taking {rate:g}"
+            self._listener.on_note(f"learning-rate range test: {say}")
+        return Position(learning_rate=rate, record=Record(facts=self._facts(), range_test=curve))
+
+    def _advance(self) -> None:
+        """One call of the compiled function, or one evaluation, and whatever else is due."""
+        if self._is_evaluation_due():
+            self._evaluate()
+        elif self._section.time_limit is not None and self._seconds() >= 60 * self._section.time_limit:
+            self._evaluate(stopped="time limit")
+        else:
+            self._train()
+        if time.perf_counter() - self._saved >= self._section.checkpoint_seconds:
+            self._save()
+        self._interruption.check()
+
+    def _train(self) -> None:
+        step = self.position.step
+        probed = step in self._course.probes
+        count = 1 if probed else min(self._course.next_stop(step) - step, self._pace.steps)
+        place = self._course.at(step)
+        batches = self._ahead.at(place)
+        with self._interruption.at_once():
+            self._steps.trace(batches)
+            if probed:
+                self._prober.before(*_batch(batches, step))
+        rates = self._rates(step, step + count)
+        started = time.perf_counter()
+        losses = self._steps.run(batches, step, rates)
+        if not probed:
+            self._pace.took(count, time.perf_counter() - started)
+        if not np.isfinite(losses).all():
+            self._roll_back(step + int(np.isfinite(losses).argmin()) + 1)
+            return
+        self._account(losses.astype(np.float64).tolist())
+        if probed:
+            self._probe(float(losses[0]), float(rates[0]))
+        self._listener.on_steps(count, float(losses.mean()))
+
+    def _account(self, losses: list[float]) -> None:
+        """Take the losses of the steps that are done into the position."""
+        position, interval = self.position, self._course.loss_interval
+        points, since_point, step = list(position.record.losses), position.since_point, position.step
+        while losses:
+            part, losses = losses[: interval - step % interval], losses[interval - step % interval :]
+            since_point, step = since_point.plus(part), step + len(part)
+            position = position.model_copy(update={"since_evaluation": position.since_evaluation.plus(part)})
+            if step % interval == 0:
+                points.append((step, since_point.mean))
+                since_point = LossSum()
+        record = position.record.model_copy(update={"losses": tuple(points)})
+        self._position = position.model_copy(update={"step": step, "since_point": since_point, "record": record})
+
+    def _probe(self, loss_before: float, rate: float) -> None:
+        now = time.perf_counter()
+        share = min(1.0, (self._ahead.waited - self._waited) / (now - self._probed))
+        self._waited, self._probed = self._ahead.waited, now
+        probe: Probe = self._prober.after(self.position.step, loss_before, rate, share)
+        self._recorded(probes=(*self.position.record.probes, probe))
+        self._listener.on_probe(probe)
+
+    def _is_evaluation_due(self) -> bool:
+        done = self.position.record.evaluations
+        step = self.position.step
+        return step in self._course.evaluations and not (done and done[-1].step == step)
+
+    def _evaluate(self, stopped: str = "running") -> None:
+        with self._averages.in_place():
+            seen = self._monitor.look(self._interruption.check)
+            best = seen is not None and self._is_best(seen.monitor)
+            if best:
+                self._run.checkpoints.save_best(self.position.step, self._state.model_arrays())
+        if seen is None:
+            self._roll_back(self.position.step)
+            return
+        evaluation = self._evaluation(seen, best)
+        evaluations = (*self.position.record.evaluations, evaluation)
+        self._recorded(evaluations=evaluations, stopped=self._stopped(evaluations, stopped))
+        self._position = self.position.model_copy(update={"since_evaluation": LossSum()})
+        self._save(good=True)
+        self._listener.on_evaluation(evaluation)
+
+    def _evaluation(self, seen: Seen, best: bool) -> Evaluation:
+        step = self.position.step
+        return Evaluation(
+            step=step,
+            epoch=self._course.epoch(step),
+            train_loss=self.position.since_evaluation.mean,
+            learning_rate=float(self._rates(max(step - 1, 0), step or 1)[0]),
+            best=best,
+            **vars(seen),
+        )
+
+    def _is_best(self, monitor: float) -> bool:
+        before = [each.monitor for each in self.position.record.evaluations if each.best]
+        return not before or improvement(self._task.monitor, monitor, before[-1]) > 0
+
+    def _stopped(self, evaluations: tuple[Evaluation, ...], wanted: str) -> str:
+        stale = len(evaluations) - 1 - max(i for i, each in enumerate(evaluations) if each.best)
+        if evaluations[-1].step == self._course.steps:
+            return "finished"
+        return "patience" if stale > self._section.patience else wanted
+
+    def _roll_back(self, step: int) -> None:
+        """The loss of this step is not finite: go back to the last evaluation, with half the learning rate."""
+        rollbacks = (*self.position.record.rollbacks, step)
+        if len(rollbacks) > MOST_ROLLBACKS:
+            raise self._diverged(rollbacks)
+        saved = self._run.checkpoints.load(good=True)
+        assert saved is not None, "the first position is a good one"  # noqa: S101  # narrows the type
+        arrays, good = saved
+        self._state.restore(arrays)
+        self._listener.on_steps(good.step - self.position.step, good.since_point.mean)
+        self._position = good
+        self._recorded(rollbacks=rollbacks)
+        self._save(good=True)
+        rate = good.learning_rate * 0.5 ** len(rollbacks)
+        self._listener.on_note(
+            f"the loss was not finite at step {step:,}: back to step {good.step:,} with a learning rate of {rate:g}"
+        )
+
+    def _diverged(self, rollbacks: tuple[int, ...]) -> TrainingError:
+        self._recorded(rollbacks=rollbacks, stopped="diverged")
+        self._run.trained(self.position.record, self._seconds())
+        rate = self.position.learning_rate * 0.5**MOST_ROLLBACKS
+        return TrainingError(
+            f"the loss was not finite at step {rollbacks[-1]:,}, nor at the {MOST_ROLLBACKS} attempts before it, even "
+            f'with a learning rate of {rate:g}. Set training.learning_rate to {rate / 10:.1g} or to "find", and '
+            "training.clip_norm to 1.0; if that does not help, look for extreme values in the numbers, and in the "
+            f"model for divisions and logarithms of 0. hornpipe doctor {self._run.path}"
+        )
+
+    def _interrupted(self) -> Interrupted:
+        if self._position is None:
+            return Interrupted("stopped before the first step; the same command starts again")
+        self._save()
+        self._run.record(self.position.record.model_copy(update={"stopped": "interrupted"}))
+        step = f"step {self.position.step:,} of {self._course.steps:,}"
+        return Interrupted(f"stopped, and saved at {step} in {self._run.path}; the same command goes on from there")
+
+    def _finish(self) -> Outcome:
+        record = self.position.record
+        self._state.restore(self._run.checkpoints.load_best(record))
+        self._run.trained(record, self.position.seconds)
+        return Outcome(record, self.position.seconds)
+
+    def _save(self, good: bool = False) -> None:
+        self._position = self.position.model_copy(update={"seconds": self._seconds()})
+        self._run.checkpoints.save(self._state.arrays(), self.position, good)
+        self._run.record(self.position.record)
+        self._saved = time.perf_counter()
+
+    def _recorded(self, **changes: Any) -> None:  # noqa: ANN401  # fields of Record
+        record = self.position.record.model_copy(update=changes)
+        self._position = self.position.model_copy(update={"record": record})
+
+    def _rates(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The learning rates of these steps."""
+        record = self.position.record
+        factor = self.position.learning_rate * 0.5 ** len(record.rollbacks)
+        if self._section.schedule == "plateau":
+            factor *= schedule.plateau([each.best for each in record.evaluations], self._section.plateau_patience)
+        return (factor * self._shares[start:stop]).astype(np.float32)
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def _test_range(self) -> range_test.Curve:
+        """On batches of the first block; afterwards everything is as it was."""
+        before, batches = self._state.arrays(), self._ahead.at(0)
+        with self._interruption.at_once():
+            self._steps.trace(batches)
+
+        def loss_at(i: int, rate: float) -> float:
+            self._interruption.check()
+            step = batches.start + i % len(batches.rows)
+            return float(self._steps.run(batches, step, np.array([rate], np.float32))[0])
+
+        return range_test.sweep(loss_at, lambda: self._state.restore(before))
+
+    def _facts(self) -> Facts:
+        sample, task = self._prepared.sample, self._task
+        shares = () if task.name == "regression" else loss.class_shares(sample.labels, self._loss.classes)
+        with self._interruption.at_once():
+            mean, deviation = self._prober.input_scales(self._monitor.inputs(sample.take(slice(0, LOOKED_AT))))
+            initial = self._monitor.train_loss(self._interruption.check)
+        return Facts(
+            task=task.name,
+            metric=task.monitor,
+            train_rows=self._prepared.train.rows,
+            class_shares=tuple(float(share) for share in shares),
+            class_weights=bool(self._loss.weights),
+            initial_loss=initial,
+            base_loss=self._loss.base(sample.labels),
+            input_mean=mean,
+            input_deviation=deviation,
+            steps=self._course.steps,
+            steps_per_epoch=self._course.steps_per_epoch,
+            preset=self._config.model.preset,
+            split=self._config.split.by,
+        )
 
 
-def _optimizer(section: TrainingSection, steps: int) -> keras.optimizers.Optimizer:
-    schedule = keras.optimizers.schedules.CosineDecay(float(section.learning_rate), steps)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=section.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
+def _adversary(model: keras.Model, prepared: Prepared, config: TrainingConfig) -> Adversary | None:
+    if config.adversarial is None:
+        return None
+    scales = Scales.of(prepared.encoder, prepared.sample)
+    return Adversary(config.adversarial, attackable(model), scales, config.training.seed)
 
 
-def _compile(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, train: Rows, averages: Averages
-) -> Callable[[Any], Any]:
-    """A function that trains on batches of row numbers, int32 [steps, batch], and returns the mean loss."""
-    data, labels = inputs(model, train.encoded), tf.constant(train.labels)
-    optimizer.build(model.trainable_variables)
-
-    def step(rows: Any) -> Any:  # noqa: ANN401  # tensors have no type information
-        batch = {name: tf.gather(tensor, rows) for name, tensor in data.items()}
-        with tf.GradientTape() as tape:
-            logits = model(batch, training=True)
-            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.gather(labels, rows), logits))
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
-        averages.update()
-        return loss
-
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def run_steps(batches: Any) -> Any:  # noqa: ANN401  # tensors have no type information
-        total = tf.constant(0.0)
-        for i in tf.range(tf.shape(batches)[0]):
-            total += step(batches[i])
-        return total
-
-    compiled: Callable[[Any], Any] = run_steps
-    return compiled
-
-
-def _batches(order: NDArray[np.int64], batch_size: int) -> NDArray[np.int32]:
-    size = min(batch_size, len(order))
-    whole = len(order) // size * size
-    return order[:whole].reshape(-1, size).astype(np.int32)
-
-
-def _run(run_steps: Callable[[Any], Any], batches: NDArray[np.int32], progress: Progress) -> float:
-    total = 0.0
-    for start in range(0, len(batches), STEPS_A_CALL):
-        part = batches[start : start + STEPS_A_CALL]
-        loss = float(run_steps(tf.constant(part)))
-        progress.on_steps(len(part), loss / len(part))
-        total += loss
-    return total / len(batches)
-
-
-def _evaluate(
-    model: keras.Model, validation: Rows, at: float, loss: float, history: History, best: Path, progress: Progress
-) -> int:
-    """Evaluate, remember, keep the weights if they are the best so far; how many evaluations ago the best was."""
-    auc = float(roc_auc_score(validation.labels, predict(model, validation.encoded)))
-    is_best = not history.evaluations or auc > history.best.validation_auc
-    evaluation = Evaluation(at, loss, auc, is_best)
-    history.evaluations.append(evaluation)
-    if is_best:
-        beside = best.with_name("beside.weights.h5")
-        model.save_weights(beside)
-        beside.replace(best)
-    progress.on_evaluation(evaluation)
-    return history.since_best()
+def _batch(batches: Batches, step: int) -> tuple[dict[str, Any], Any]:
+    rows = batches.rows[step - batches.start]
+    return {name: tf.gather(tensor, rows) for name, tensor in batches.inputs.items()}, tf.gather(batches.labels, rows)

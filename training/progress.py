@@ -5,10 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from training.fit import Evaluation
-from training.fit import Progress as FitProgress
+from training.listener import Listener
+from training.signals import Evaluation, Probe
 
 
 class TrainingProgress:
@@ -26,7 +34,7 @@ class TrainingProgress:
         self.console.print(f"[green]✓[/] {title} [dim]{time.perf_counter() - started:.1f} s[/]")
 
     @contextmanager
-    def training(self, steps: int) -> Iterator[FitProgress]:
+    def training(self, steps: int) -> Iterator[Listener]:
         """A bar over all steps that may come; early stopping may end it sooner."""
         bar = Progress(
             TextColumn("  training"),
@@ -42,15 +50,27 @@ class TrainingProgress:
         started = time.perf_counter()
         with bar:
             task = bar.add_task("training", total=steps, loss=float("nan"))
-            yield FitProgress(
-                on_steps=lambda count, loss: bar.update(task, advance=count, loss=loss),
-                on_evaluation=self._evaluation,
-            )
+            yield _Bar(self.console, bar, task)
         self.console.print(f"[green]✓[/] trained [dim]{time.perf_counter() - started:.1f} s[/]")
 
-    def _evaluation(self, evaluation: Evaluation) -> None:
+
+class _Bar:
+    """Listens to the loop."""
+
+    def __init__(self, console: Console, bar: Progress, task: TaskID) -> None:
+        self._console, self._bar, self._task = console, bar, task
+
+    def on_steps(self, count: int, loss: float) -> None:
+        self._bar.update(self._task, advance=count, loss=loss)
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
         mark = " [green]best so far[/]" if evaluation.best else ""
-        self.console.print(
+        self._console.print(
             f"  epoch {evaluation.epoch:.2f}  loss {evaluation.train_loss:.4f}  "
-            f"validation ROC AUC {evaluation.validation_auc:.4f}{mark}"
+            f"validation {evaluation.monitor:.4f}{mark}"
         )
+
+    def on_probe(self, probe: Probe) -> None: ...
+
+    def on_note(self, text: str) -> None:
+        self._console.print(f"  {text}", highlight=False)
