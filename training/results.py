@@ -97,6 +97,7 @@ class Results(Part):
 
     headline: str
     metrics: dict[str, Metric]
+    simpler: str | None = Field(default=None, description="which simpler model is as good, in one sentence")
     by_class: dict[str, ClassMetrics] = Field(default={})
     confusion: tuple[tuple[int, ...], ...] = Field(default=(), description="rows true, columns predicted")
     roc: dict[str, Points] = Field(default={})
