@@ -4,6 +4,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Part(BaseModel):
-    """Frozen, and unknown keys are refused: data from a newer Hornpipe is never half-understood."""
+    """Frozen, and unknown keys are refused: data from a newer Hornpipe is never half-understood.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    JSON has no NaN and no infinity; they are written as strings, which are read back as what they were.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")

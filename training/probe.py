@@ -105,7 +105,7 @@ class Prober:
         """The largest absolute mean and the largest deviation over the columns (or channels) that reach the first
         layer that learns, embeddings apart: `Facts.input_mean` and `Facts.input_deviation`. (0, 1) where that layer
         normalises by itself, or its input cannot be seen."""
-        mean, deviation = tf.function(self._scales_on_device, autograph=False)(inputs)
+        mean, deviation = _on_first_replica(self._model, self._scales, inputs)
         return float(mean), float(deviation)
 
     @property
@@ -175,9 +175,6 @@ class Prober:
             for part in self._weighted
         ]
         return tf.reshape(tf.stack([norm for pair in norms for norm in pair]), (-1, 2)) if norms else tf.zeros((0, 2))
-
-    def _scales_on_device(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return _on_first_replica(self._model, self._scales, inputs)
 
     def _scales(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         with self._watching() as watch:
