@@ -5,19 +5,21 @@ what is hard for both cancels out.
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from contract.evidence import Metric, improvement
-from training.metrics import metrics
+from training.metrics import check, metrics
 from training.task import Labels, Scores, Task
 from training.weighted import Values, Weighted, Weights, sums, weighted
 
 RESAMPLES = 200
 LEVELS = (2.5, 97.5)
+Samples = NDArray[np.float64]
+
 _BLOCK = 4_000_000  # weights in memory at once: 32 MB
 _MOST_SCORES = 20_000_000
 _MOST_ROWS = 250_000
@@ -39,10 +41,17 @@ def intervals(
     """
     values = metrics(task, labels, scores, threshold)
     rows, scale = _thinned(len(labels), _width(scores), seed)
-    statistic = weighted(task, labels[rows], scores[rows], threshold, only or values.keys())
+    names = list(only or values)
+    statistic = weighted(task, labels[rows], scores[rows], threshold, names)
     found = resampled(statistic, len(labels[rows]), resamples, seed)
     own = statistic(np.ones((len(labels[rows]), 1)))
-    return {name: _metric(name, values[name], found[name], float(own[name][0]), scale) for name in only or values}
+    measured = {
+        name: _metric(values[name], _centred(name, values[name], found[name], float(own[name][0]), scale))
+        for name in names
+    }
+    if (error := measured.get("calibration_error")) and error.low < 0:  # by the shift of its interval
+        measured["calibration_error"] = error.model_copy(update={"low": 0.0})
+    return measured
 
 
 def paired(
@@ -62,20 +71,60 @@ def paired(
     So `low >= -margin` is non-inferiority, and `low > 0` is better for sure. Where the metric is not defined (a ranking
     with one class alone) there is no difference: 0 from 0 to 0.
     """
-    both = [(candidate, thresholds[0]), (other, thresholds[1])]
-    value = improvement(metric, *(metrics(task, labels, scores, limit)[metric] for scores, limit in both))
-    rows, scale = _thinned(len(labels), _width(candidate), seed)
-    of = [weighted(task, labels[rows], scores[rows], limit, [metric]) for scores, limit in both]
+    value, samples = _difference(task, metric, labels, (candidate, other), thresholds, resamples, seed)
+    return _metric(value, samples)
+
+
+def drops(
+    task: Task,
+    metric: str,
+    labels: Labels,
+    own: Scores,
+    others: Sequence[Scores],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Metric:
+    """By how much `own` is better than the `others` are on average, on the same rows. The resamples are divided among
+    the others, so that the interval covers both the draw of the rows and what differs between the others."""
+    each = max(1, math.ceil(resamples / len(others)))
+    values, samples = [], []
+    for i, other in enumerate(others):
+        value, found = _difference(task, metric, labels, (own, other), (0.5, 0.5), each, seed + i)
+        values.append(value)
+        samples.append(found)
+    return _metric(float(np.mean(values)), np.concatenate(samples))
+
+
+def _difference(
+    task: Task,
+    metric: str,
+    labels: Labels,
+    both: tuple[Scores, Scores],
+    thresholds: tuple[float, float],
+    resamples: int,
+    seed: int,
+) -> tuple[float, Samples]:
+    """By how much the first is better than the second: on all rows, and on resamples of them."""
+    for scores in both:
+        check(labels, scores)
     sign = improvement(metric, 1, 0)
 
-    def difference(weights: Weights) -> Values:
-        return {metric: sign * (of[0](weights)[metric] - of[1](weights)[metric])}
+    def difference(rows: slice | NDArray[np.int64]) -> Weighted:
+        pairs = zip(both, thresholds, strict=True)
+        of = [weighted(task, labels[rows], scores[rows], threshold, [metric]) for scores, threshold in pairs]
+        return lambda weights: {metric: sign * (of[0](weights)[metric] - of[1](weights)[metric])}
 
-    samples = resampled(difference, len(labels[rows]), resamples, seed)[metric]
-    if np.isnan(samples).all():
-        return Metric(value=0.0, low=0.0, high=0.0)
-    own = difference(np.ones((len(labels[rows]), 1)))[metric]
-    return _metric(metric, value, samples, float(own[0]), scale, floor=-math.inf)
+    def equally(statistic: Weighted, rows: int) -> float:
+        return float(statistic(np.ones((rows, 1)))[metric][0])
+
+    rows, scale = _thinned(len(labels), _width(both[0]), seed)
+    statistic, count = difference(rows), len(labels[rows])
+    own = equally(statistic, count)
+    if math.isnan(own):
+        return 0.0, np.zeros(resamples)
+    value = own if scale == 1 else equally(difference(slice(None)), len(labels))
+    return value, _centred(metric, value, resampled(statistic, count, resamples, seed)[metric], own, scale)
 
 
 def mcnemar(candidate_right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> float:
@@ -91,7 +140,8 @@ def mean(values: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int =
     rows, scale = _thinned(len(values), 1, seed)
     kept = values[rows]
     samples = resampled(lambda weights: {"mean": sums(kept[None], weights)[0] / len(kept)}, len(kept), resamples, seed)
-    return _metric("mean", float(values.mean()), samples["mean"], float(kept.mean()), scale)
+    value = float(values.mean())
+    return _metric(value, _centred("mean", value, samples["mean"], float(kept.mean()), scale))
 
 
 def resampled(statistic: Weighted, rows: int, resamples: int, seed: int) -> Values:
@@ -127,16 +177,18 @@ def _thinned(rows: int, width: int, seed: int) -> tuple[slice | NDArray[np.int64
     return np.sort(chosen), math.sqrt(most / rows)
 
 
-def _metric(
-    name: str, value: float, samples: NDArray[np.float64], own: float, scale: float, floor: float = 0.0
-) -> Metric:
-    """`own` is the value on the rows that were resampled."""
+def _centred(name: str, value: float, samples: Samples, own: float, scale: float) -> Samples:
+    """Resamples of some rows, whose value is `own`, as resamples of all rows, whose value is `value`."""
+    if name == "calibration_error":
+        # Its bins take noise for error, and a resample has twice the noise: without a shift by this known bias (Efron
+        # & Tibshirani, chapter 10) the interval of a well calibrated model would lie above its value.
+        samples = samples - (samples.mean() - own)
+    return value + (samples - own) * scale if scale < 1 else samples
+
+
+def _metric(value: float, samples: Samples) -> Metric:
     defined = samples[~np.isnan(samples)]
     if not defined.size:
         return Metric(value=value, low=0.0, high=1.0)
-    if name == "calibration_error":
-        # Its bins take noise for error, and a resample has twice the noise: without the shift by this known bias the
-        # interval of a well calibrated model would lie above its value.
-        defined = np.maximum(defined - defined.mean() + own, floor)
-    low, high = np.percentile(value + (defined - own) * scale if scale < 1 else defined, LEVELS)
+    low, high = np.percentile(defined, LEVELS)
     return Metric(value=value, low=float(low), high=float(high))
