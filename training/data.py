@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.rows import Prepared
 from training.sections import TrainingConfig
-from training.sources import arrays, files, images, table
+from training.sources import arrays, files, images, shards, table
 
 
 def prepare(config: TrainingConfig, workdir: Path | None = None) -> Prepared:
@@ -15,10 +15,10 @@ def prepare(config: TrainingConfig, workdir: Path | None = None) -> Prepared:
 
     What does not fit into memory is kept in `workdir`, where a run that is started again finds it.
     """
-    del workdir
     path = Path(config.data.path)
     if path.suffix == ".npz" and path.is_file():
         return arrays.prepare(config, path)
     if images.is_folder_of_pictures(path):
         return images.prepare(config, path)
-    return table.prepare(config, files.find(path))
+    found = files.find(path)
+    return shards.prepare(config, found, workdir) if shards.are_many(config, found) else table.prepare(config, found)

@@ -1,0 +1,128 @@
+"""Every rule against what it promises: no row twice, none lost, the shares asked for, and the same again."""
+
+from datetime import date, datetime
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+from training import split
+from training.sections import GroupSplit, OrderSplit, RandomSplit, Split, TimeSplit
+
+RANDOM = RandomSplit(by="random", validation=0.1, test=0.25)
+GROUP = GroupSplit(by="group", validation=0.1, test=0.25, column="customer")
+ORDER = OrderSplit(by="order", validation=0.1, test=0.25)
+TIME = TimeSplit(by="time", column="day", validation_from=date(2024, 3, 1), test_from=date(2024, 4, 1))
+
+
+def assigned(rule: Split, rows: int, column: pa.ChunkedArray | None, cuts: list[int], seed: int = 0) -> np.ndarray:
+    """The parts of all rows when they stream by in batches that end at `cuts`."""
+    ends = [0, *sorted(cut % (rows + 1) for cut in cuts), rows]
+    batches = [
+        split.assign(rule, seed, a, b - a, rows, None if column is None else column.slice(a, b - a))
+        for a, b in pairwise(ends)
+    ]
+    return np.concatenate(batches)
+
+
+@given(st.integers(1, 500), st.floats(0.01, 0.5), st.floats(0.01, 0.45), st.integers(0, 2**32), st.integers(1, 5))
+def test_a_random_split_gives_each_class_its_share_to_within_two_rows(
+    rows: int, validation: float, test: float, seed: int, classes: int
+) -> None:
+    rule = RandomSplit(by="random", validation=validation, test=test)
+    strata = np.random.default_rng(seed).integers(0, classes, rows).astype(np.int32)
+    parts = split.parts(rule, seed, rows, None, strata)
+
+    assert sorted(np.concatenate(parts)) == list(range(rows))
+    assert len(parts[2]) == int(np.floor(rows * test + 0.5))
+    for part, share in zip(parts[1:], (validation, test), strict=True):
+        assert abs(len(part) - rows * share) <= 1
+        for name in range(classes):
+            assert abs((strata[part] == name).sum() - (strata == name).sum() * share) <= 2
+
+
+def test_a_random_split_is_as_random_as_it_says() -> None:
+    """Each row is in the test part a quarter of the time, whatever its place and class."""
+    strata = np.repeat([0, 1], [300, 100]).astype(np.int32)
+    counts = np.zeros(400)
+    for seed in range(2000):
+        counts[split.parts(RANDOM, seed, 400, None, strata)[2]] += 1
+
+    # 2,000 draws of a quarter: standard deviation 19.4, and 400 of them stay within 4.5 of these.
+    assert np.abs(counts - 500).max() < 4.5 * np.sqrt(2000 * 0.25 * 0.75)
+
+
+def test_another_seed_splits_otherwise() -> None:
+    first, second = (split.parts(RANDOM, seed, 400, None, None)[2] for seed in (0, 1))
+
+    assert not np.array_equal(first, second)
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32))
+def test_a_group_is_in_one_part(groups: int, seed: int) -> None:
+    customers = np.random.default_rng(seed).integers(0, groups, 300)
+    column = pa.chunked_array([customers[:100], customers[100:]])
+    parts = split.parts(GROUP, seed, 300, column, None)
+
+    assert sorted(np.concatenate(parts)) == list(range(300))
+    assert sum(len(np.unique(customers[part])) for part in parts) == len(np.unique(customers))
+    assert len(parts[2]) - 300 * 0.25 < np.bincount(customers).max()
+
+
+@given(st.lists(st.integers(0, 1000)), st.integers(0, 2**32))
+def test_streamed_groups_stay_together_however_they_are_cut(cuts: list[int], seed: int) -> None:
+    customers = pa.chunked_array([[f"c{i % 97}" for i in range(500)]])
+    parts = assigned(GROUP, 500, customers, cuts, seed)
+
+    np.testing.assert_array_equal(parts, assigned(GROUP, 500, customers, [], seed))
+    assert all(len(set(parts[i::97])) == 1 for i in range(97))
+
+
+@given(st.lists(st.integers(0, 1000)), st.integers(0, 2**32))
+def test_a_streamed_random_split_does_not_depend_on_the_batches(cuts: list[int], seed: int) -> None:
+    np.testing.assert_array_equal(assigned(RANDOM, 500, None, cuts, seed), assigned(RANDOM, 500, None, [], seed))
+
+
+@pytest.mark.parametrize(
+    ("rule", "column"), [(RANDOM, None), (GROUP, pa.chunked_array([np.arange(100_000)]))], ids=["random", "group"]
+)
+def test_streamed_parts_have_their_shares(rule: Split, column: pa.ChunkedArray | None) -> None:
+    counts = np.bincount(assigned(rule, 100_000, column, []))
+
+    np.testing.assert_allclose(counts / 100_000, [0.65, 0.1, 0.25], atol=0.006)  # four standard deviations
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63])
+def test_hashes_of_places_are_evenly_spread(seed: int) -> None:
+    hashes = split.hash_places(10**9, 50_000, seed)
+    neighbours = np.corrcoef(hashes[:-1].astype(float), hashes[1:].astype(float))[0, 1]
+
+    assert kstest(hashes / 2.0**64, "uniform").pvalue > 0.001
+    assert abs(neighbours) < 0.02
+
+
+def test_the_order_split_keeps_the_order() -> None:
+    parts = split.parts(ORDER, 0, 200, None, None)
+
+    assert [(part[0], part[-1]) for part in parts] == [(0, 129), (130, 149), (150, 199)]
+    np.testing.assert_array_equal(assigned(ORDER, 200, None, [3, 140]), np.repeat([0, 1, 2], [130, 20, 50]))
+
+
+def test_the_time_split_counts_the_first_day_of_a_part_to_it() -> None:
+    days = [datetime(2024, 2, 29, 23, 59), datetime(2024, 3, 1), datetime(2024, 3, 31, 23), datetime(2024, 4, 1)]
+    parts = split.parts(TIME, 0, 4, pa.chunked_array([days]), None)
+
+    assert [part.tolist() for part in parts] == [[0], [1, 2], [3]]
+
+
+def test_gaps_matter_where_the_split_goes_by_the_column() -> None:
+    assert split.gaps(GROUP, 3) == ["customer: 3 values are missing, and the split goes by it"]
+    assert split.gaps(GROUP, 0) == split.gaps(RANDOM, 3) == []
+
+
+def test_empty_parts_are_named() -> None:
+    assert split.empty_parts([5, 0, 1]) == ["split: no rows to validation"]

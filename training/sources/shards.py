@@ -1,0 +1,232 @@
+"""Parquet shards that are too many for memory, streamed twice.
+
+The first time, batch by batch, everything is looked at: what is wrong, what the training rows say of each feature, and
+an even sample of each part of the split, which stays in memory. The second time the training rows are encoded and
+appended to files in the work directory (row_files.py), from which every epoch reads them. A run that is started again
+finds the files, and uses them if they were made from the same shards by the same config.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contract.evidence import DataWarning
+from contract.features import Encoder
+from contract.manifest import CategoryFeature, Feature, NumberFeature, TextFeature
+from contract.part import Part
+from training import split
+from training.errors import DataError
+from training.rows import Prepared, Rows
+from training.sections import TrainingConfig
+from training.sources import files, memory
+from training.sources.columns import Columns, is_text
+from training.sources.encoding import encode
+from training.sources.files import Files
+from training.sources.fingerprint import Fingerprint
+from training.sources.reservoir import Reservoir
+from training.sources.row_files import RowFiles, writing
+from training.sources.target import Target, labels
+from training.task import TASKS
+
+STREAM_FROM_BYTES = 512_000_000  # encoded; reading and shuffling in memory takes several times as much
+BATCH_ROWS = 65_536
+MOST_KEPT = 500_000
+KEPT_BYTES = 256_000_000
+FORMAT = 1
+
+
+class Facts(Part):
+    """What is known of the files of a work directory. `source` is what they were made from."""
+
+    source: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    features: tuple[Feature, ...]
+    rows: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The rows of all files, in order, with the columns called as in `chosen`."""
+
+    config: TrainingConfig
+    found: Files
+    chosen: Mapping[str, str]
+    rows: int
+    row_bytes: int
+
+    def batches(self) -> Iterator[tuple[int, pa.Table, split.Assignment]]:
+        """The number of the first row, the rows, and the part of the split of each."""
+        first = 0
+        for path in self.found.paths:
+            for table in self._batches_of(path):
+                column = memory.split_column(self.config, table)
+                seed, rule = self.config.training.seed, self.config.split
+                if gaps := split.gaps(rule, column.null_count if column is not None else 0):
+                    raise DataError(str(path), gaps)
+                yield first, table, split.assign(rule, seed, first, len(table), self.rows, column)
+                first += len(table)
+
+    def _batches_of(self, path: Path) -> Iterator[pa.Table]:
+        texts = [field.name for field in pq.read_schema(path) if is_text(field.type)]
+        sections = self.config.features
+        names = [name for name in texts if sections.get(name) is None or sections[name].kind != "text"]
+        # Without its own buffering Arrow would hold whole row groups, which may be as large as the file.
+        with pq.ParquetFile(path, read_dictionary=names, pre_buffer=False, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(self.chosen.values()))):
+                table = pa.Table.from_batches([batch]).select(list(self.chosen.values()))
+                yield files.normal(self.config, sections, table.rename_columns(list(self.chosen)), path.name)
+
+
+def are_many(config: TrainingConfig, found: Files) -> bool:
+    """Whether the rows are to be streamed: by the config, or by what they would take in memory."""
+    if found.format != "parquet":
+        if config.data.stream is True:
+            raise DataError("data.stream", ["only Parquet files can be streamed; these are CSV"])
+        return False
+    if config.data.stream != "auto":
+        return config.data.stream
+    rows = sum(pq.read_metadata(path).num_rows for path in found.paths)
+    return bool(rows * len(config.features) * 4 > STREAM_FROM_BYTES)
+
+
+def prepare(config: TrainingConfig, found: Files, workdir: Path | None) -> Prepared:
+    """Raises DataError with everything in which the data is not what the config says."""
+    shards = _open(config, found)
+    place = workdir or Path(tempfile.mkdtemp(prefix="hornpipe-rows-"))
+    folder = place / "rows"
+    source = _source(config, found)
+    if not _is_made_from(folder, source):
+        _make(shards, folder, source)
+    prepared = _prepared(config, folder)
+    if workdir is None:
+        weakref.finalize(prepared.train, shutil.rmtree, place, ignore_errors=True)
+    return prepared
+
+
+def _open(config: TrainingConfig, found: Files) -> Shards:
+    chosen = files.wanted(config, config.features)
+    schemas = {str(path): pq.read_schema(path) for path in found.paths}
+    files.check_names(config, chosen, {file: schema.names for file, schema in schemas.items()})
+    renamed = {
+        file: pa.schema([schema.field(column).with_name(name) for name, column in chosen.items()])
+        for file, schema in schemas.items()
+    }
+    if misfits := files.misfits(config, config.features, renamed):
+        raise DataError(config.data.path, [f"{name}: {problem}" for name, problem in misfits.items()])
+    metadata = [pq.read_metadata(path) for path in found.paths]
+    rows = sum(each.num_rows for each in metadata)
+    taken = sum(each.row_group(i).total_byte_size for each in metadata for i in range(each.num_row_groups))
+    return Shards(config, found, chosen, rows, max(8 * len(chosen), taken // max(rows, 1)))
+
+
+def _source(config: TrainingConfig, found: Files) -> str:
+    """Identifies what files are made from without reading it all: as make does, by size and time."""
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found.paths]
+    sections = config.model_dump(mode="json", include={"task", "data", "split", "features", "serving"})
+    key = json.dumps([FORMAT, stats, sections, config.training.seed], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _is_made_from(folder: Path, source: str) -> bool:
+    facts = folder / "facts.json"
+    return facts.exists() and Facts.model_validate_json(facts.read_bytes()).source == source
+
+
+def _make(shards: Shards, folder: Path, source: str) -> None:
+    """Whole or absent: the folder gets its name when everything is in it."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    for old in (partial, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    partial.mkdir(parents=True)
+    facts, kept = _look(shards, source)
+    for name, table in zip(split.NAMES, kept, strict=True):
+        pq.write_table(table, partial / f"{name}.parquet")
+    _check_space(partial, facts)
+    _encode(shards, facts, partial)
+    (partial / "facts.json").write_text(facts.model_dump_json())
+    partial.rename(folder)
+    pa.default_memory_pool().release_unused()
+
+
+def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
+    """The first time through: the facts, and an even sample of each part."""
+    config, seed = shards.config, shards.config.training.seed
+    columns, target, digest = Columns(config, config.features), Target(config), Fingerprint()
+    capacity = min(MOST_KEPT, max(1000, KEPT_BYTES // shards.row_bytes))
+    kept = [Reservoir(capacity) for _ in split.NAMES]
+    for first, table, parts in shards.batches():
+        columns.add(table, parts == split.TRAIN)
+        target.add(table)
+        digest.add(table)
+        # Another seed than the split's: a draw must not depend on it.
+        keys = split.hash_places(first, len(table), seed + 1)
+        for part, reservoir in enumerate(kept):
+            reservoir.add(table, np.flatnonzero(parts == part), keys, first)
+    counts = tuple(reservoir.seen for reservoir in kept)
+    if problems := [*target.problems(), *columns.problems(), *split.empty_parts(counts)]:
+        raise DataError(config.data.path, problems)
+    samples = [reservoir.table() for reservoir in kept]
+    features = columns.fit(samples[split.TRAIN])
+    facts = Facts(source=source, fingerprint=digest.hexdigest(), classes=target.classes, features=features, rows=counts)
+    return facts, samples
+
+
+def _encode(shards: Shards, facts: Facts, folder: Path) -> None:
+    """The second time through: the training rows."""
+    with writing(folder) as writer:
+        for _, table, parts in shards.batches():
+            rows = Rows(encode(table, facts.features), labels(table, shards.config, facts.classes))
+            writer.append(rows.take(np.flatnonzero(parts == split.TRAIN)))
+
+
+def _check_space(folder: Path, facts: Facts) -> None:
+    needed, free = facts.rows[split.TRAIN] * 4 * (len(facts.features) + 1), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError("data.path", [f"{needed / 1e9:.1f} GB are needed in {folder}, {free / 1e9:.1f} GB are free"])
+
+
+def _prepared(config: TrainingConfig, folder: Path) -> Prepared:
+    """A run's data, from what is in the folder alone."""
+    facts = Facts.model_validate_json((folder / "facts.json").read_bytes())
+    tables = [pq.read_table(folder / f"{name}.parquet") for name in split.NAMES]
+    parts = [Rows(encode(table, facts.features), labels(table, config, facts.classes)) for table in tables]
+    kinds = [type(feature) for feature in facts.features]
+    return Prepared(
+        task=TASKS[config.task],
+        encoder=Encoder(facts.features),
+        classes=facts.classes,
+        train=RowFiles(
+            folder=folder,
+            rows=facts.rows[split.TRAIN],
+            numbers=kinds.count(NumberFeature),
+            categories=kinds.count(CategoryFeature),
+            texts=kinds.count(TextFeature),
+            label_type=parts[split.TRAIN].labels.dtype.name,
+        ),
+        sample=parts[split.TRAIN],
+        validation=parts[split.VALIDATION],
+        test=parts[split.TEST],
+        raw_test=lambda chosen: memory.raw_rows(tables[split.TEST].take(pa.array(np.asarray(chosen))), facts.features),
+        fingerprint=facts.fingerprint,
+        warnings=tuple(_drawn(facts, [len(table) for table in tables])),
+    )
+
+
+def _drawn(facts: Facts, kept: list[int]) -> Iterator[DataWarning]:
+    for name, rows, count in zip(split.NAMES[1:], facts.rows[1:], kept[1:], strict=True):
+        if count < rows:
+            yield DataWarning(
+                check="sample",
+                seen=f"{rows:,} rows {name}; {count:,} of them, drawn evenly, are used",
+                advice="nothing needs to be done: so many measure well enough, and the rest would not fit into memory",
+            )
