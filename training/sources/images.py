@@ -1,40 +1,37 @@
-"""A folder with a subfolder of PNG or JPEG files for each class. They are decoded by the service's own code."""
+"""A folder with a subfolder of PNG or JPEG files for each class. They are decoded by the service's own code, once where
+they fit into memory, and again in each epoch where they do not."""
 
 import base64
-import os
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.errors import PictureError
-from contract.images import FORMATS, decode
+from contract.features import Encoder
+from contract.images import FORMATS
 from contract.manifest import ImageFeature
 from training.errors import DataError
-from training.rows import Prepared
+from training.rows import Indices, Prepared, Rows
 from training.sections import FeatureSection, GroupSplit, TimeSplit, TrainingConfig
-from training.sources import memory
+from training.sources import memory, shards
+from training.sources.fingerprint import Fingerprint
 from training.sources.memory import Pictures
+from training.sources.picture_files import Picture, PictureFiles, decoded, rows_of
+from training.sources.target import Target, labels
+from training.task import TASKS
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 MOST_NAMED = 20
 FEWEST = 3  # one to train, one to validate and one to test
 TARGET = "class"
+STREAM_FROM_BYTES = 1_000_000_000
+KEPT_BYTES = 512_000_000  # of each part of the split
+CHUNK = 1024
 ORIENTATION = 0x0112  # the EXIF tag
 GREY = frozenset({"1", "L", "LA", "I", "I;16"})  # of Pillow's modes
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A file and the class of its folder."""
-
-    path: Path
-    label: str
 
 
 def is_folder_of_pictures(path: Path) -> bool:
@@ -48,11 +45,11 @@ def prepare(config: TrainingConfig, folder: Path) -> Prepared:
         raise DataError(config.data.path, problems)
     name, section = next(iter(config.features.items()))
     feature = _feature(name, section, pictures)
-    pixels = _decode(config, folder, pictures, feature)
     labelled = config.model_copy(update={"data": config.data.model_copy(update={"target": TARGET})})
     table = pa.table({TARGET: [picture.label for picture in pictures]})
-    column = Pictures(name, pixels, raw=lambda row: _as_sent(pictures[row].path))
-    return memory.prepare(labelled, config.features, table, (), column)
+    size = len(pictures) * int(np.prod(feature.shape))
+    stream = size > STREAM_FROM_BYTES if config.data.stream == "auto" else config.data.stream
+    return (_streamed if stream else _in_memory)(labelled, pictures, table, feature)
 
 
 def _find(folder: Path) -> list[Picture]:
@@ -115,23 +112,67 @@ def _first_shape(pictures: list[Picture]) -> tuple[int, int, int]:
     return 1, 1, 1
 
 
-def _decode(config: TrainingConfig, folder: Path, pictures: list[Picture], feature: ImageFeature) -> NDArray[np.uint8]:
-    """All of them, uint8 [n, height, width, channels]. Raises DataError naming those that cannot be read."""
-    pixels = np.empty((len(pictures), *feature.shape), np.uint8)
+def _in_memory(config: TrainingConfig, pictures: list[Picture], table: pa.Table, feature: ImageFeature) -> Prepared:
+    pixels, broken = decoded(pictures, feature)
+    _refuse(config, broken)
+    column = Pictures(feature.name, pixels, raw=lambda row: _as_sent(pictures[row].path))
+    return memory.prepare(config, config.features, table, (), column)
 
-    def read(row: int) -> str | None:
-        try:
-            pixels[row] = decode(pictures[row].path.read_bytes(), feature)
-        except (PictureError, OSError) as error:
-            return f"{pictures[row].path.relative_to(folder)}: {error}"
-        return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves the interpreter's lock alone
-        broken = [problem for problem in pool.map(read, range(len(pictures))) if problem]
+def _streamed(config: TrainingConfig, pictures: list[Picture], table: pa.Table, feature: ImageFeature) -> Prepared:
+    """Every picture is decoded once to see that it can be, and those that validate and test are kept."""
+    target = Target(config)
+    target.add(table)
+    parts, problems = memory.split_rows(config, table, target)
+    if problems := [*target.problems(), *problems]:
+        raise DataError(config.data.path, problems)
+    most = KEPT_BYTES // int(np.prod(feature.shape))
+    kept = [_drawn(part, most, config.training.seed) for part in parts]
+    digest = Fingerprint()
+    digest.add(table)
+    pixels = _read_once(config, pictures, feature, kept, digest)
+    known = labels(table, config, target.classes)
+    sample, validation, test = (Rows(rows_of(pixels[i]), known[rows]) for i, rows in enumerate(kept))
+    return Prepared(
+        task=TASKS[config.task],
+        encoder=Encoder((feature,)),
+        classes=target.classes,
+        train=PictureFiles(pictures, feature, parts[0], known),
+        sample=sample,
+        validation=validation,
+        test=test,
+        raw_test=lambda chosen: [{feature.name: _as_sent(pictures[kept[2][row]].path)} for row in chosen],
+        fingerprint=digest.hexdigest(),
+        warnings=tuple(shards.drawn([len(part) for part in parts], [len(rows) for rows in kept])),
+    )
+
+
+def _drawn(rows: Indices, most: int, seed: int) -> Indices:
+    """All of them, or as many drawn evenly, ascending."""
+    return rows if len(rows) <= most else np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+def _read_once(
+    config: TrainingConfig, pictures: list[Picture], feature: ImageFeature, kept: list[Indices], digest: Fingerprint
+) -> list[NDArray[np.uint8]]:
+    """The pictures of each of `kept`, from one reading of all."""
+    parts = [np.empty((len(rows), *feature.shape), np.uint8) for rows in kept]
+    broken: list[str] = []
+    for start in range(0, len(pictures), CHUNK):
+        pixels, problems = decoded(pictures[start : start + CHUNK], feature)
+        broken += problems
+        digest.add_pixels(feature.name, pixels)
+        for rows, part in zip(kept, parts, strict=True):
+            first, last = np.searchsorted(rows, [start, start + CHUNK])
+            part[first:last] = pixels[rows[first:last] - start]
+    _refuse(config, broken)
+    return parts
+
+
+def _refuse(config: TrainingConfig, broken: list[str]) -> None:
     if broken:
         more = [f"and {len(broken) - MOST_NAMED:,} more"] if len(broken) > MOST_NAMED else []
         raise DataError(config.data.path, [*broken[:MOST_NAMED], *more])
-    return pixels
 
 
 def _as_sent(path: Path) -> dict[str, str]:

@@ -53,7 +53,7 @@ def prepare(
     """
     target, columns = Target(config), Columns(config, sections)
     target.add(table)
-    parts, split_problems = _parts(config, table, target)
+    parts, split_problems = split_rows(config, table, target)
     learnt = np.zeros(len(table), bool)
     learnt[parts[0]] = True
     columns.add(table, learnt)
@@ -80,7 +80,7 @@ def prepare(
     )
 
 
-def _parts(config: TrainingConfig, table: pa.Table, target: Target) -> tuple[split.Parts, list[str]]:
+def split_rows(config: TrainingConfig, table: pa.Table, target: Target) -> tuple[split.Parts, list[str]]:
     """Row numbers of the parts, or all rows as the first of them and what keeps the rows from being split."""
     everything: split.Parts = (np.arange(len(table)), np.empty(0, np.int64), np.empty(0, np.int64))
     column = split_column(config, table)

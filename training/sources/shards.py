@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,15 +218,16 @@ def _prepared(config: TrainingConfig, folder: Path) -> Prepared:
         test=parts[split.TEST],
         raw_test=lambda chosen: memory.raw_rows(tables[split.TEST].take(pa.array(np.asarray(chosen))), facts.features),
         fingerprint=facts.fingerprint,
-        warnings=tuple(_drawn(facts, [len(table) for table in tables])),
+        warnings=tuple(drawn(facts.rows, [len(table) for table in tables])),
     )
 
 
-def _drawn(facts: Facts, kept: list[int]) -> Iterator[DataWarning]:
-    for name, rows, count in zip(split.NAMES[1:], facts.rows[1:], kept[1:], strict=True):
-        if count < rows:
+def drawn(rows: Sequence[int], kept: Sequence[int]) -> Iterator[DataWarning]:
+    """Says which parts of the split are but a sample of their rows."""
+    for name, there, count in zip(split.NAMES[1:], rows[1:], kept[1:], strict=True):
+        if count < there:
             yield DataWarning(
                 check="sample",
-                seen=f"{rows:,} rows {name}; {count:,} of them, drawn evenly, are used",
+                seen=f"{there:,} rows {name}; {count:,} of them, drawn evenly, are used",
                 advice="nothing needs to be done: so many measure well enough, and the rest would not fit into memory",
             )

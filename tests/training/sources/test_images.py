@@ -1,5 +1,6 @@
 """Folders of pictures: read as the service reads them, split by class, and every broken file named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from contract.images import decode
 from contract.manifest import ImageFeature
 from training import config, data
 from training.errors import DataError
+from training.rows import Rows
+from training.sources import images
 
 
 def picture(seed: int, *shape: int) -> Image.Image:
@@ -156,3 +159,60 @@ def test_folders_that_are_not_classes(folder: Path) -> None:
 
     assert "1 pictures are in no class's subfolder: stray.png" in text
     assert "class bird: 0 pictures; at least 3 are needed" in text
+
+
+@pytest.fixture
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holds five pictures of a part, and reads seven at a time."""
+    monkeypatch.setattr(images, "STREAM_FROM_BYTES", 29 * 6 * 8 * 3)
+    monkeypatch.setattr(images, "KEPT_BYTES", 5 * 6 * 8 * 3)
+    monkeypatch.setattr(images, "CHUNK", 7)
+
+
+def test_more_pictures_than_memory_holds_are_read_in_every_epoch(folder: Path, small_memory: None) -> None:
+    streamed = data.prepare(checked(folder))
+    whole = data.prepare(checked(folder, data={"path": str(folder), "positive": "dog", "stream": False}))
+    blocks = replace(streamed.train, block_bytes=4 * 6 * 8 * 3)
+    orders = [blocks.order(0, epoch) for epoch in (0, 0, 1)]
+    rows = [blocks.load(block) for block in orders[0]]
+
+    assert orders[0] == orders[1] != orders[2]
+    assert [len(part) for part in rows] == [blocks.rows_in(block) for block in orders[0]] == [4, 4, 4, 4, 4, 1]
+    assert in_any_order(rows) == in_any_order([whole.sample])
+    assert streamed.fingerprint == whole.fingerprint
+    assert streamed.classes == whole.classes
+
+
+def test_pictures_that_validate_and_test_are_kept_as_far_as_there_is_room(folder: Path, small_memory: None) -> None:
+    streamed = data.prepare(checked(folder))
+    whole = data.prepare(checked(folder, data={"path": str(folder), "positive": "dog", "stream": False}))
+    sent = streamed.encoder.encode(streamed.raw_test(range(5)))
+
+    assert (len(streamed.sample), len(streamed.validation), len(streamed.test)) == (5, 3, 5)
+    assert [warning.seen for warning in streamed.warnings if warning.check == "sample"] == [
+        "6 rows test; 5 of them, drawn evenly, are used"
+    ]
+    np.testing.assert_array_equal(streamed.validation.encoded.image, whole.validation.encoded.image)
+    assert in_any_order([streamed.test]) < in_any_order([whole.test])
+    np.testing.assert_array_equal(sent.image, streamed.test.encoded.image)
+
+
+def in_any_order(parts: list[Rows]) -> set[tuple[bytes, float]]:
+    return {(part.encoded.image[i].tobytes(), float(part.labels[i])) for part in parts for i in range(len(part))}
+
+
+def test_broken_pictures_are_named_before_anything_trains(folder: Path, small_memory: None) -> None:
+    for name in ("cat/000.png", "dog/008.png"):
+        (folder / name).write_bytes(b"no picture")
+    text = problems(folder)
+
+    assert ("cat/000.png: 10 bytes" in text, "dog/008.png: 10 bytes" in text) == (True, True)
+
+
+def test_a_picture_that_goes_missing_while_training_is_named(folder: Path, small_memory: None) -> None:
+    blocks = data.prepare(checked(folder)).train
+    (folder / "cat" / "000.png").unlink()
+    (folder / "cat" / "001.jpg").unlink()
+
+    with pytest.raises(DataError, match=r"cat/00[01]"):
+        [blocks.load(block) for block in blocks.order(0, 0)]
