@@ -94,6 +94,7 @@ def perturb(
     section: AdversarialSection,
     scales: Scales,
     seed: Tensor,
+    epsilon: Tensor | None = None,
 ) -> Inputs:
     """`inputs` changed by at most epsilon so that `loss(labels, logits)`, a value a row or their mean, is large.
 
@@ -101,9 +102,10 @@ def perturb(
     2015, section 4). pgd: `steps` such steps of 2.5 * epsilon / steps from a uniformly random point of the ball, back
     into it after each (Madry et al.: Towards Deep Learning Models Resistant to Adversarial Attacks, 2018, section 2.1;
     that step reaches every point of the ball from every start). `image` is float32 (Attackable); `seed` is int32 [2].
-    Raises ConfigError when no gradient comes through to an input.
+    `epsilon` replaces the section's, for one compiled function of many. Raises ConfigError when no gradient comes
+    through to an input.
     """
-    bounds = _bounds(inputs, section.epsilon, scales)
+    bounds = _bounds(inputs, section.epsilon if epsilon is None else epsilon, scales)
     started = {name: inputs[name] for name in bounds}
     if section.attack == "fgsm":
         return inputs | _step(logits_of, loss, inputs, started, labels, bounds, 1.0)
@@ -132,16 +134,16 @@ class _Bounds:
         return tf.where(tf.math.is_nan(self.low), self.low, tf.clip_by_value(values, self.low, self.high))
 
 
-def _bounds(inputs: Inputs, epsilon: float, scales: Scales) -> dict[str, _Bounds]:
+def _bounds(inputs: Inputs, epsilon: Tensor, scales: Scales) -> dict[str, _Bounds]:
     bounds = {}
     if "image" in inputs and scales.image is not None:
         low, high = scales.image
-        radius, image = tf.constant(epsilon * (high - low), tf.float32), inputs["image"]
+        radius, image = tf.cast(epsilon * (high - low), tf.float32), inputs["image"]
         # A pixel that is outside the range already may stay where it is.
         floor, ceiling = tf.minimum(image, low), tf.maximum(image, high)
         bounds["image"] = _Bounds(tf.maximum(image - radius, floor), tf.minimum(image + radius, ceiling), radius)
     if "numbers" in inputs:
-        radius, numbers = tf.constant(epsilon * scales.deviations, tf.float32), inputs["numbers"]
+        radius, numbers = tf.cast(epsilon * scales.deviations, tf.float32), inputs["numbers"]
         bounds["numbers"] = _Bounds(numbers - radius, numbers + radius, radius)
     return bounds
 

@@ -53,9 +53,14 @@ def _preprocessed(pictures: Tensor, inputs: ModelInputs, application: Any) -> Te
 
 def _backbone(application: Any, pictures: Tensor, section: ApplicationModel) -> keras.Model:  # noqa: ANN401
     try:
-        backbone = application(include_top=False, weights=None, input_tensor=pictures)
+        # The shape as well, which alone it checks against the smallest that it can take.
+        backbone = application(
+            include_top=False, weights=None, input_tensor=pictures, input_shape=tuple(pictures.shape[1:])
+        )
     except ValueError as error:
-        raise ConfigError("model.application", [f"{section.application}: {_first_line(error)}"]) from error
+        height, width = pictures.shape[1:3]
+        problem = f"{section.application}: cannot take pictures of {height} x {width}: {_first_line(error)}"
+        raise ConfigError("model.application", [problem]) from error
     if section.weights is not None:
         _load(backbone, Path(section.weights), section.application)
     if section.frozen:
