@@ -7,7 +7,15 @@ from hypothesis.extra import numpy as hnp
 
 from contract import histogram
 from contract.features import Encoded, Encoder
-from contract.manifest import CategoryFeature, NumberBins, NumberFeature
+from contract.manifest import (
+    BinaryOutput,
+    CategoryFeature,
+    MulticlassOutput,
+    NumberBins,
+    NumberFeature,
+    RegressionOutput,
+    TextFeature,
+)
 
 FLOATS = st.floats(-100, 100, width=32) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0])
 COLUMN = hnp.arrays(np.float32, st.integers(1, 50), elements=FLOATS)
@@ -79,3 +87,22 @@ def test_categories_are_counted_with_other_missing_and_unseen() -> None:
         "missing": 1,
         "unseen": 1,
     }
+
+
+def test_the_score_of_an_output_is_its_confidence_or_itself() -> None:
+    probabilities = np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]], np.float32)
+    binary = BinaryOutput(classes=("no", "yes"), positive="yes", threshold=0.5)
+    regression = RegressionOutput(minimum=0, maximum=1, half_width=0.1)
+
+    assert histogram.scores(MulticlassOutput(classes=("a", "b", "c")), probabilities).tolist() == [0.5, np.float32(0.8)]
+    for output in (binary, regression):
+        np.testing.assert_array_equal(histogram.scores(output, probabilities[:, 0]), probabilities[:, 0])
+
+
+def test_a_model_without_numbers_and_categories_has_no_input_bins() -> None:
+    encoder = Encoder([TextFeature(name="body", required=True, example="words")])
+    encoded = encoder.encode([{"body": "a"}, {"body": "b"}])
+    counter = histogram.InputCounter.of(encoder, {})
+
+    assert histogram.fit_inputs(encoder, encoded) == {}
+    assert counter.split(counter.count(encoded)) == {}

@@ -3,6 +3,8 @@
 import base64
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -193,3 +195,11 @@ def test_a_file_cut_short_or_altered_is_read_or_refused_and_nothing_else(data: s
         assert decode(bytes(altered), feature(8, 8, 3)).shape == (8, 8, 3)
     except PictureError as error:
         assert str(error)  # noqa: PT017  # either outcome is right
+
+
+def test_nothing_of_the_contract_needs_pillow_until_a_picture_comes() -> None:
+    code = """
+import contract.bundle, contract.features, contract.histogram, contract.images, contract.proof, contract.runtimes, sys
+assert not {"PIL", "tensorflow", "ai_edge_litert"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

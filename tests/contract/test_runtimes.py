@@ -8,7 +8,7 @@ import pytest
 from contract import proof, runtimes
 from contract.errors import ProofFailed, RuntimeUnavailable
 from contract.features import Encoded
-from contract.manifest import Choice
+from contract.manifest import Choice, Manifest, TextFeature
 from contract.runtimes import LiteRT, choose
 from tests.conftest import Trained
 
@@ -79,3 +79,39 @@ def test_batch_sizes_may_change_from_call_to_call(trained: Trained) -> None:
     for rows in (1, 7, 3, 16, 1):
         part = Encoded(golden.numbers[:rows], golden.categories[:rows])
         np.testing.assert_allclose(runtime.run(part)["probability"], expected[:rows], atol=1e-5)
+
+
+def of_texts(trained: Trained) -> Manifest:
+    """As training writes it for a model on texts: there is nothing but the SavedModel."""
+    manifest = trained.bundle.manifest
+    reference = manifest.variant("savedmodel-float32")
+    text = TextFeature(name="body", required=True, example="words")
+    only = {"features": (text,), "variants": (reference,), "chosen": Choice(variant=reference.name, why="texts")}
+    return manifest.model_copy(update=only)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "message"),
+    [
+        ("auto", "needs TensorFlow, because it reads texts, which LiteRT cannot: .* image service-tf"),
+        ("litert", "has no variant for the runtime litert, because it reads texts, which LiteRT cannot"),
+    ],
+)
+def test_a_model_on_texts_says_that_it_needs_tensorflow(trained: Trained, runtime: str, message: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match=message):
+        choose(of_texts(trained), runtime, available=["litert"], gpu_here=False)
+    assert choose(of_texts(trained), available=BOTH, gpu_here=False)[0].name == "savedmodel-float32"
+
+
+def test_a_refused_variant_never_serves(trained: Trained) -> None:
+    manifest = trained.bundle.manifest
+    variants = tuple(
+        v.model_copy(update={"refused": "too far off"} if v.runtime == "litert" else {}) for v in manifest.variants
+    )
+    refused = manifest.model_copy(update={"variants": variants, "chosen": Choice(variant="savedmodel-float32", why="")})
+
+    assert choose(refused, available=BOTH, gpu_here=False)[0].name == "savedmodel-float32"
+    with pytest.raises(RuntimeUnavailable, match=r"runtime litert .*litert-int8 is refused: too far off"):
+        choose(refused, "litert", available=BOTH, gpu_here=False)
+    with pytest.raises(RuntimeUnavailable, match="needs TensorFlow: pip install"):
+        choose(refused, available=["litert"], gpu_here=False)

@@ -2,10 +2,12 @@
 
 import base64
 import csv
+import gc
 import io
 import json
 import math
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from contract import bundle, proof, routing
 from contract.images import encode_png
 from contract.runtimes import LiteRT, SavedModel
 from hornpipe import main
+from service.monitor import Monitor
 from tests import kinds
 from tests.conftest import Serve
 from tests.contract.test_images import png_header
@@ -259,6 +262,19 @@ def test_metrics_count_confidence_labels_and_values(
         values
     )
     assert sum(dict(bins(samples, "hornpipe_input_bin_total", model="diabetes", feature="bmi")).values()) == len(values)
+
+
+def test_pictures_are_not_held_until_they_are_counted(digits: Kind) -> None:
+    encoder = kinds.Encoder(digits.bundle.manifest.features)
+    monitor = Monitor(digits.bundle.manifest, encoder)
+    encoded = encoder.encode(digits.rows[:3])
+    picture = weakref.ref(encoded.image)
+    monitor.observe(encoded, digits.answers[:3], 3)
+    del encoded
+    gc.collect()
+
+    assert picture() is None
+    assert sum(monitor.labels().values()) == 3
 
 
 def test_openapi_describes_every_kind_and_its_examples_are_answered(client: httpx.Client) -> None:
