@@ -5,7 +5,7 @@ A number of shape [n] is one feature; [n, d] is d of them, x_0 to x_{d-1}. A pic
 """
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,16 @@ def prepare(config: TrainingConfig, path: Path) -> Prepared:
     arrays = _read(config, path)
     pictures = next((_pictures(config, arrays, name) for name in _of_kind(config, images=True)), None)
     sections, columns = _columns(config, arrays)
-    table = pa.table(columns)
-    misfits = files.misfits(config, sections, {path.name: table.schema})
-    table = files.normal(config, sections, table.drop_columns(list(misfits)), path.name)
+    config, table = config.model_copy(update={"features": sections}), pa.table(columns)
+    misfits = files.misfits(config, {path.name: table.schema})
+    table = files.normal(config, table.drop_columns(list(misfits)), path.name)
     problems = [f"{name}: {problem}" for name, problem in misfits.items()]
-    return memory.prepare(config, sections, table, problems, pictures)
+    return memory.prepare(config, table, problems, pictures)
 
 
 def _read(config: TrainingConfig, path: Path) -> Arrays:
     """The arrays that the config names, by the names of the table."""
-    chosen = files.wanted(config, config.features)
+    chosen = files.wanted(config)
     chosen |= {name: config.features[name].column or name for name in _of_kind(config, images=True)}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -85,7 +85,7 @@ def _pictures(config: TrainingConfig, arrays: Arrays, name: str) -> Pictures:
     return Pictures(name, pixels, raw=lambda row: pixels[row].tolist())
 
 
-def _columns(config: TrainingConfig, arrays: Arrays) -> tuple[Mapping[str, FeatureSection], dict[str, pa.Array]]:
+def _columns(config: TrainingConfig, arrays: Arrays) -> tuple[dict[str, FeatureSection], dict[str, pa.Array]]:
     """Sections and columns of the same names, a matrix of numbers with one for each of its columns."""
     sections: dict[str, FeatureSection] = {}
     columns = {name: pa.array(array) for name, array in arrays.items() if name not in config.features}

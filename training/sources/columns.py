@@ -2,7 +2,6 @@
 training rows say a feature is. One batch or three hundred, the outcome is the same."""
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def as_float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
 
 def as_texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
     """str objects [n], empty where missing."""
-    return np.array(pc.fill_null(column.cast(pa.string()), "").to_pylist(), dtype=object)
+    return np.array(pc.fill_null(column.cast(pa.large_string()), "").to_pylist(), dtype=object)
 
 
 class NumberColumn:
@@ -173,9 +172,9 @@ _KINDS: dict[str, type[Column]] = {"number": NumberColumn, "category": CategoryC
 class Columns:
     """The columns of all features but the image. `fit` ends it; what was added before says what each feature is."""
 
-    def __init__(self, config: TrainingConfig, sections: Mapping[str, FeatureSection]) -> None:
+    def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._sections = {name: section for name, section in sections.items() if section.kind != "image"}
+        self._sections = {name: section for name, section in config.features.items() if section.kind != "image"}
         self._columns = {name: _KINDS[section.kind]() for name, section in self._sections.items()}
 
     def add(self, table: pa.Table, learnt: Mask) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 
 from training.errors import DataError, did_you_mean
-from training.sections import FeatureSection, GroupSplit, TimeSplit, TrainingConfig
+from training.sections import GroupSplit, TimeSplit, TrainingConfig
 from training.sources import columns, target
 from training.sources.columns import as_text
 
@@ -53,10 +53,10 @@ def target_name(config: TrainingConfig) -> str:
     return config.data.target
 
 
-def wanted(config: TrainingConfig, sections: Mapping[str, FeatureSection]) -> dict[str, str]:
+def wanted(config: TrainingConfig) -> dict[str, str]:
     """What is read: the column of the data for each column of the table, which is named for the feature. Raises
     DataError where two would have one name."""
-    chosen = {name: section.column or name for name, section in sections.items() if section.kind != "image"}
+    chosen = {name: section.column or name for name, section in config.features.items() if section.kind != "image"}
     others = {"data.target": target_name(config)}
     if isinstance(config.split, TimeSplit | GroupSplit):
         others["split.column"] = config.split.column
@@ -90,16 +90,14 @@ def _key(config: TrainingConfig, name: str) -> str:
     return "data.target" if name == config.data.target else "split.column"
 
 
-def misfits(
-    config: TrainingConfig, sections: Mapping[str, FeatureSection], schemas: Mapping[str, pa.Schema]
-) -> dict[str, str]:
+def misfits(config: TrainingConfig, schemas: Mapping[str, pa.Schema]) -> dict[str, str]:
     """By column of the table, why its type does not do, and in which files where it does in others. `schemas` are
     of the files, with the table's column names."""
     found: dict[str, str] = {}
     for name in next(iter(schemas.values())).names:
         files = defaultdict(list)
         for file, schema in schemas.items():
-            if problem := _misfit(config, sections, name, schema.field(name).type):
+            if problem := _misfit(config, name, schema.field(name).type):
                 files[problem].append(file)
         if files:
             problem, named = next(iter(files.items()))
@@ -107,35 +105,39 @@ def misfits(
     return found
 
 
-def _misfit(config: TrainingConfig, sections: Mapping[str, FeatureSection], name: str, kind: pa.DataType) -> str | None:
-    if isinstance(config.split, TimeSplit) and name == config.split.column and not pa.types.is_temporal(kind):
+def _misfit(config: TrainingConfig, name: str, kind: pa.DataType) -> str | None:
+    is_day = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
+    if isinstance(config.split, TimeSplit) and name == config.split.column and not is_day:
         return f"a date or time is expected, the column is {kind}"
-    if name in sections:
-        return columns.misfit(kind, sections[name])
+    if name in config.features:
+        return columns.misfit(kind, config.features[name])
     return target.misfit(kind, config) if name == config.data.target else None
 
 
-def normal(config: TrainingConfig, sections: Mapping[str, FeatureSection], table: pa.Table, file: str) -> pa.Table:
+def normal(config: TrainingConfig, table: pa.Table, file: str) -> pa.Table:
     """The same table with its categories and classes as text. Raises DataError for a fraction among them."""
     problems = []
     for i, name in enumerate(table.column_names):
-        if (name in sections and sections[name].kind == "category") or _is_class(config, name):
-            try:
-                table = table.set_column(i, name, as_text(table[name]))
-            except pa.ArrowInvalid as error:
-                problems.append(f"{name}: whole numbers or text are expected in {file}: {error}")
+        try:
+            table = table.set_column(i, name, _normal(config, name, table[name]))
+        except pa.ArrowInvalid as error:
+            problems.append(f"{name}: whole numbers or text are expected in {file}: {error}")
     if problems:
         raise DataError(config.data.path, problems)
     return table
 
 
-def _is_class(config: TrainingConfig, name: str) -> bool:
-    return name == config.data.target and config.task != "regression"
+def _normal(config: TrainingConfig, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = config.features[name].kind if name in config.features else None
+    if kind == "text":
+        return column.cast(pa.large_string())  # Arrow's smaller string ends at 2 GB a column
+    is_class = name == config.data.target and config.task != "regression"
+    return as_text(column) if kind == "category" or is_class else column
 
 
-def text_columns(config: TrainingConfig, sections: Mapping[str, FeatureSection], chosen: Mapping[str, str]) -> set[str]:
+def text_columns(config: TrainingConfig, chosen: Mapping[str, str]) -> set[str]:
     """Columns of the data whose values are names, whatever they look like: 00123 is not 123."""
-    names = {name for name, section in sections.items() if section.kind in ("category", "text")}
+    names = {name for name, section in config.features.items() if section.kind in ("category", "text")}
     if config.task != "regression":
         names.add(target_name(config))
     if isinstance(config.split, GroupSplit):

@@ -116,7 +116,7 @@ def _in_memory(config: TrainingConfig, pictures: list[Picture], table: pa.Table,
     pixels, broken = decoded(pictures, feature)
     _refuse(config, broken)
     column = Pictures(feature.name, pixels, raw=lambda row: _as_sent(pictures[row].path))
-    return memory.prepare(config, config.features, table, (), column)
+    return memory.prepare(config, table, (), column)
 
 
 def _streamed(config: TrainingConfig, pictures: list[Picture], table: pa.Table, feature: ImageFeature) -> Prepared:

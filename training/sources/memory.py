@@ -1,6 +1,6 @@
 """Rows that are all in memory: a table, perhaps with a picture for each row, split, fitted and encoded."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from contract.manifest import Feature, ImageFeature, NumberFeature
 from training import split
 from training.errors import DataError
 from training.rows import Indices, InMemory, Prepared, RawRow, Rows
-from training.sections import FeatureSection, GroupSplit, TimeSplit, TrainingConfig
+from training.sections import GroupSplit, TimeSplit, TrainingConfig
 from training.sources.columns import Columns
 from training.sources.encoding import encode
 from training.sources.fingerprint import Fingerprint
@@ -42,7 +42,6 @@ class Pictures:
 
 def prepare(
     config: TrainingConfig,
-    sections: Mapping[str, FeatureSection],
     table: pa.Table,
     problems: Sequence[str] = (),
     pictures: Pictures | None = None,
@@ -51,7 +50,7 @@ def prepare(
 
     Raises DataError: `problems`, and what else is wrong.
     """
-    target, columns = Target(config), Columns(config, sections)
+    target, columns = Target(config), Columns(config)
     target.add(table)
     parts, split_problems = split_rows(config, table, target)
     learnt = np.zeros(len(table), bool)
@@ -62,7 +61,7 @@ def prepare(
     features = columns.fit(table.take(pa.array(parts[0])))
     if pictures:
         features = tuple(
-            sorted((*features, pictures.feature(parts[0])), key=lambda feature: [*sections].index(feature.name))
+            sorted((*features, pictures.feature(parts[0])), key=lambda feature: [*config.features].index(feature.name))
         )
     rows = Rows(encode(table, features), labels(table, config, target.classes))
     if pictures:

@@ -84,7 +84,7 @@ class Shards:
         with pq.ParquetFile(path, read_dictionary=names, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(self.chosen.values()))):
                 table = pa.Table.from_batches([batch]).select(list(self.chosen.values()))
-                yield files.normal(self.config, sections, table.rename_columns(list(self.chosen)), path.name)
+                yield files.normal(self.config, table.rename_columns(list(self.chosen)), path.name)
 
 
 def are_many(config: TrainingConfig, found: Files) -> bool:
@@ -95,8 +95,17 @@ def are_many(config: TrainingConfig, found: Files) -> bool:
         return False
     if config.data.stream != "auto":
         return config.data.stream
-    rows = sum(pq.read_metadata(path).num_rows for path in found.paths)
-    return bool(rows * len(config.features) * 4 > STREAM_FROM_BYTES)
+    return sum(_encoded_bytes(config, path) for path in found.paths) > STREAM_FROM_BYTES
+
+
+def _encoded_bytes(config: TrainingConfig, path: Path) -> int:
+    """What the rows of a file take in memory, roughly: four bytes a value, and texts as they are."""
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    texts = {section.column or name for name, section in config.features.items() if section.kind == "text"}
+    text = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in texts)
+    return int(metadata.num_rows * len(config.features) * 4 + text)
 
 
 def prepare(config: TrainingConfig, found: Files, workdir: Path | None) -> Prepared:
@@ -114,14 +123,14 @@ def prepare(config: TrainingConfig, found: Files, workdir: Path | None) -> Prepa
 
 
 def _open(config: TrainingConfig, found: Files) -> Shards:
-    chosen = files.wanted(config, config.features)
+    chosen = files.wanted(config)
     schemas = {str(path): pq.read_schema(path) for path in found.paths}
     files.check_names(config, chosen, {file: schema.names for file, schema in schemas.items()})
     renamed = {
         file: pa.schema([schema.field(column).with_name(name) for name, column in chosen.items()])
         for file, schema in schemas.items()
     }
-    if misfits := files.misfits(config, config.features, renamed):
+    if misfits := files.misfits(config, renamed):
         raise DataError(config.data.path, [f"{name}: {problem}" for name, problem in misfits.items()])
     metadata = [pq.read_metadata(path) for path in found.paths]
     rows = sum(each.num_rows for each in metadata)
@@ -161,7 +170,7 @@ def _make(shards: Shards, folder: Path, source: str) -> None:
 def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
     """The first time through: the facts, and an even sample of each part."""
     config, seed = shards.config, shards.config.training.seed
-    columns, target, digest = Columns(config, config.features), Target(config), Fingerprint()
+    columns, target, digest = Columns(config), Target(config), Fingerprint()
     capacity = min(MOST_KEPT, max(1000, KEPT_BYTES // shards.row_bytes))
     kept = [Reservoir(capacity) for _ in split.NAMES]
     for first, table, parts in shards.batches():

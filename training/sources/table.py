@@ -13,15 +13,15 @@ from training.sources.files import Files
 
 def prepare(config: TrainingConfig, found: Files) -> Prepared:
     """Raises DataError with everything in which the data is not what the config says."""
-    chosen = files.wanted(config, config.features)
+    chosen = files.wanted(config)
     tables = _read(config, found, chosen)
-    misfits = files.misfits(config, config.features, {file: table.schema for file, table in tables.items()})
+    misfits = files.misfits(config, {file: table.schema for file, table in tables.items()})
     fitting = [name for name in chosen if name not in misfits]
-    normal = [files.normal(config, config.features, each.select(fitting), file) for file, each in tables.items()]
+    normal = [files.normal(config, each.select(fitting), file) for file, each in tables.items()]
     table = pa.concat_tables(normal, promote_options="permissive")
     if found.format == "csv":
         misfits |= _lines(config, found, chosen, misfits)
-    return memory.prepare(config, config.features, table, [f"{name}: {problem}" for name, problem in misfits.items()])
+    return memory.prepare(config, table, [f"{name}: {problem}" for name, problem in misfits.items()])
 
 
 def _read(config: TrainingConfig, found: Files, chosen: Mapping[str, str]) -> dict[str, pa.Table]:
@@ -29,7 +29,7 @@ def _read(config: TrainingConfig, found: Files, chosen: Mapping[str, str]) -> di
     named = {path.name if len(found.paths) == 1 else str(path): path for path in found.paths}
     if found.format == "csv":
         files.check_names(config, chosen, {name: csv_file.names(path) for name, path in named.items()})
-        texts = files.text_columns(config, config.features, chosen)
+        texts = files.text_columns(config, chosen)
         return {name: csv_file.read(path, dict(chosen), texts) for name, path in named.items()}
     files.check_names(config, chosen, {name: pq.read_schema(path).names for name, path in named.items()})
     columns = sorted(set(chosen.values()))
