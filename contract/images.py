@@ -85,6 +85,15 @@ def describe(feature: ImageFeature) -> str:
     return f'{{"b64": {_A_FILE}}}, or {shape} as nested lists, each {_describe_value(feature)}'
 
 
+def limits(feature: ImageFeature) -> tuple[float, float]:
+    """What a value in nested lists may be: 0 to 255 for uint8. A float may lie outside the range of training by as much
+    as that range is wide; what is further off has another unit, such as 0 to 255 where the network knows 0 to 1."""
+    if feature.dtype == "uint8":
+        return 0.0, 255.0
+    width = feature.maximum - feature.minimum
+    return feature.minimum - width, feature.maximum + width
+
+
 def encode_png(image: Pixels, feature: ImageFeature | None = None) -> str:
     """An array [height, width, 1 or 3] as a PNG file in base64: what a client puts under "b64".
 
@@ -210,17 +219,13 @@ def _first_wrong(feature: ImageFeature, values: list[Any]) -> int:
 
 def _fit(feature: ImageFeature, wide: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which values are in range, as float32 has it: in float64 the largest of training may be just above it."""
-    low, high = map(np.float32, _range(feature))
+    low, high = map(np.float32, limits(feature))
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and out of any range
         narrow = wide.astype(np.float32)
     inside = (narrow >= low) & (narrow <= high)
     return inside & (wide == np.floor(wide)) if feature.dtype == "uint8" else inside
 
 
-def _range(feature: ImageFeature) -> tuple[float, float]:
-    return (0.0, 255.0) if feature.dtype == "uint8" else (feature.minimum, feature.maximum)
-
-
 def _describe_value(feature: ImageFeature) -> str:
-    low, high = _range(feature)
+    low, high = limits(feature)
     return f"a {'whole number' if feature.dtype == 'uint8' else 'number'} from {low:g} to {high:g}"

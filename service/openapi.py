@@ -158,7 +158,8 @@ def _picture(feature: ImageFeature) -> Schema:
     base64 = {"type": "string", "contentEncoding": "base64", "description": "A PNG or JPEG file."}
     file = {"type": "object", "required": ["b64"], "additionalProperties": False, "properties": {"b64": base64}}
     whole = {"type": "integer", "minimum": 0, "maximum": 255}
-    number = {"type": "number", "minimum": feature.minimum, "maximum": feature.maximum}
+    low, high = images.limits(feature)
+    number = {"type": "number", "minimum": low, "maximum": high}
     numbers = _lists(whole if feature.dtype == "uint8" else number, feature.shape)
     flat = [_lists(whole if feature.dtype == "uint8" else number, feature.shape[:2])] if feature.shape[2] == 1 else []
     return {"description": f"Is {images.describe(feature)}.", "oneOf": [file, numbers, *flat]}
