@@ -130,7 +130,7 @@ def _read(path: Path) -> tuple[Arrays, bytes]:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             names = sorted(set(file.files) - {STATE})
             return [file[name] for name in names], file[STATE].tobytes()
-    except (OSError, BadZipFile, KeyError, ValueError) as error:
+    except (OSError, EOFError, BadZipFile, KeyError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read ({error}); --fresh starts a new run") from error
 
 

@@ -41,7 +41,7 @@ class Course:
         self.batch = min(section.batch_size, max(blocks.rows_in(block) for block in blocks.order(section.seed, 0)))
         self.stretches = tuple(self._stretches())
         self._starts = [stretch.start for stretch in self.stretches]
-        self._epochs = [0, *(self._epoch_end(epoch) for epoch in range(section.epochs))]
+        self._epochs = [0, *{stretch.epoch: stretch.stop for stretch in self.stretches}.values()]  # the last of each
         self.evaluations = tuple(self._evaluations())
         self.probes = frozenset(self._probes())
         self.loss_interval = max(1, self.steps // LOSS_POINTS)
@@ -88,9 +88,6 @@ class Course:
                 if count := rows // self.batch:
                     yield Stretch(epoch, index, block, rows, step, step + count)
                 step += count
-
-    def _epoch_end(self, epoch: int) -> int:
-        return max(stretch.stop for stretch in self.stretches if stretch.epoch == epoch)
 
     def _evaluations(self) -> Iterator[int]:
         for first, last in zip(self._epochs[:-1], self._epochs[1:], strict=True):
