@@ -5,7 +5,7 @@ what is hard for both cancels out.
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,11 +137,29 @@ def mcnemar(candidate_right: NDArray[np.bool_], other_right: NDArray[np.bool_]) 
 
 def mean(values: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0) -> Metric:
     """The mean of one value a row, with its interval."""
-    rows, scale = _thinned(len(values), 1, seed)
-    kept = values[rows]
-    samples = resampled(lambda weights: {"mean": sums(kept[None], weights)[0] / len(kept)}, len(kept), resamples, seed)
-    value = float(values.mean())
-    return _metric(value, _centred("mean", value, samples["mean"], float(kept.mean()), scale))
+    found = spread(
+        lambda rows: lambda weights: sums(values[None, rows], weights)[0] / len(values[rows]),
+        len(values),
+        resamples,
+        seed,
+    )
+    return Metric(value=float(found[0]), low=float(found[1]), high=float(found[2]))
+
+
+def spread(
+    statistic_of: Callable[[slice | NDArray[np.int64]], Callable[[Weights], Samples]],
+    rows: int,
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Value, low and high [3, ...] of a statistic that has many values at once: from some of the rows to a function of
+    their weights [rows, b], [..., b]."""
+    chosen, scale = _thinned(rows, 1, seed)
+    statistic, count = statistic_of(chosen), len(np.arange(rows)[chosen])
+    samples = resampled(lambda weights: {"": statistic(weights)}, count, resamples, seed)[""]
+    own = statistic(np.ones((count, 1)))
+    value = own if scale == 1 else statistic_of(slice(None))(np.ones((rows, 1)))
+    return np.stack([value[..., 0], *np.percentile(value + (samples - own) * scale, LEVELS, axis=-1)])
 
 
 def resampled(statistic: Weighted, rows: int, resamples: int, seed: int) -> Values:

@@ -12,6 +12,7 @@ from training.results import Reliability, ReliabilityBin
 from training.task import Labels, Scores, Task
 
 COLDEST, HOTTEST = 0.05, 20.0
+COVERAGE = 0.9
 _FEWEST_ROWS = 40
 
 

@@ -1,99 +1,151 @@
-"""Metrics on held-out rows, with intervals, and what simpler models reach on the same split."""
+"""What a trained network is worth: what validation rows decide, and what test rows, which decide nothing, then show."""
 
-import time
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, log_loss, roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from contract.evidence import Metric
-from contract.features import Encoded
-from contract.manifest import Baseline
-from training.rows import Rows
+from contract.evidence import Metric, Slice
+from training import calibration, classes, importance, slices, threshold
+from training import metrics as of_task
+from training.bootstrap import RESAMPLES, intervals, mean
+from training.importance import Predict
+from training.results import Importance, Residuals, Results, ThresholdChoice
+from training.rows import Prepared
+from training.sections import TrainingConfig
+from training.task import TASKS, Labels, Scores, Task
 
-HEADLINE = "roc_auc"
-RESAMPLES = 200
+_MOST_RESIDUALS = 1000
 
-Scores = NDArray[np.float32]
+Logits = NDArray[np.float32]
 
 
-def metrics(labels: NDArray[np.float32], scores: Scores, threshold: float) -> dict[str, float]:
-    """ROC AUC, average precision, log loss, Brier score and accuracy of probabilities, both float32 [n]."""
-    return {
-        HEADLINE: float(roc_auc_score(labels, scores)),
-        "average_precision": float(average_precision_score(labels, scores)),
-        "log_loss": float(log_loss(labels, scores.astype(np.float64))),
-        "brier": float(brier_score_loss(labels, scores)),
-        "accuracy": float(accuracy_score(labels, scores >= threshold)),
+@dataclass(frozen=True)
+class Decisions:
+    """What was chosen on validation rows: by what the logits are divided, from which probability on the positive class
+    is the label (binary), how far around the value the interval reaches (regression)."""
+
+    temperature: float = 1.0
+    threshold: ThresholdChoice | None = None
+    half_width: float = 0.0
+
+    @property
+    def limit(self) -> float:
+        """The threshold, for whatever takes one whether it needs it or not."""
+        return threshold.DEFAULT if self.threshold is None else self.threshold.threshold
+
+    def scores(self, task: Task, logits: Logits) -> Scores:
+        """What the exported model answers where the network ends in these logits."""
+        return task.scores(logits / np.float32(self.temperature))
+
+
+def decide(prepared: Prepared, logits: Logits, config: TrainingConfig) -> Decisions:
+    """From the network's logits of the validation rows, in their order."""
+    task, labels = prepared.task, prepared.validation.labels
+    if task.name == "regression":
+        return Decisions(half_width=calibration.half_width(labels, logits, calibration.COVERAGE))
+    divisor = (
+        calibration.temperature(task, logits, labels, config.training.seed) if config.evaluation.calibrate else 1.0
+    )
+    calibrated = Decisions(temperature=divisor)
+    if task.name == "multiclass":
+        return calibrated
+    choice = threshold.choose(config.serving.threshold, labels, calibrated.scores(task, logits))
+    return Decisions(temperature=divisor, threshold=choice)
+
+
+def evaluate(
+    prepared: Prepared,
+    logits: Logits,
+    decisions: Decisions,
+    config: TrainingConfig,
+    predict: Predict | None = None,
+) -> Results:
+    """Everything that the logits of the test rows, in their order, say of the network; `predict`, from encoded rows to
+    scores, is asked for the importance of the features. Raises ValueError for logits that are not finite."""
+    task, labels = prepared.task, prepared.test.labels
+    scores, section, seed = decisions.scores(task, logits), config.evaluation, config.training.seed
+    measured = intervals(task, labels, scores, decisions.limit, resamples=section.resamples, seed=seed)
+    results = Results(
+        headline=task.headline,
+        metrics=measured,
+        threshold=decisions.threshold,
+        slices=_slices(prepared, scores, measured[task.headline], config) if section.slices else (),
+        importance=_importance(prepared, predict, config) if section.importance and predict is not None else (),
+        warnings=prepared.warnings,
+    )
+    if task.name == "regression":
+        return results.model_copy(update={"residuals": _residuals(labels, scores, decisions.half_width, config)})
+    return _of_classes(results, prepared, logits, decisions, config)
+
+
+def _of_classes(
+    results: Results, prepared: Prepared, logits: Logits, decisions: Decisions, config: TrainingConfig
+) -> Results:
+    task, labels, names = prepared.task, prepared.test.labels, prepared.classes
+    scores, seed = decisions.scores(task, logits), config.training.seed
+    resamples = config.evaluation.resamples
+    by_class = classes.by_class(names, labels, scores, decisions.limit, resamples=resamples, seed=seed)
+    roc, precision_recall = classes.curves(names, labels, scores, by_class)
+    found = {
+        "by_class": by_class,
+        "confusion": classes.confusion(names, labels, classes.decided(scores, decisions.limit)),
+        "roc": roc,
+        "precision_recall": precision_recall,
+        "reliability": calibration.reliability(labels, task.scores(logits), scores, decisions.temperature),
     }
+    if decisions.threshold is not None:
+        warned = threshold.shortfall(config.serving.threshold, decisions.threshold, results.metrics)
+        found["warnings"] = (*results.warnings, *warned)
+    return results.model_copy(update=found)
+
+
+def _slices(prepared: Prepared, scores: Scores, overall: Metric, config: TrainingConfig) -> tuple[Slice, ...]:
+    return slices.worst(
+        prepared.task,
+        prepared.encoder,
+        prepared.test,
+        scores,
+        overall,
+        fewest=config.evaluation.slice_rows,
+        resamples=config.evaluation.resamples,
+        seed=config.training.seed,
+    )
+
+
+def _importance(prepared: Prepared, predict: Predict, config: TrainingConfig) -> tuple[Importance, ...]:
+    return importance.importance(
+        prepared.task,
+        prepared.encoder,
+        prepared.test,
+        predict,
+        resamples=config.evaluation.resamples,
+        seed=config.training.seed,
+    )
+
+
+def _residuals(labels: Labels, values: Scores, half_width: float, config: TrainingConfig) -> Residuals:
+    within = calibration.within(labels, values, half_width)
+    rows = np.arange(len(labels))
+    if len(rows) > _MOST_RESIDUALS:
+        rows = np.random.default_rng(config.training.seed).choice(rows, _MOST_RESIDUALS, replace=False)
+    residuals = labels[rows].astype(np.float64) - values[rows]
+    return Residuals(
+        points=tuple(zip(values[rows].tolist(), residuals.tolist(), strict=True)),
+        wanted_coverage=calibration.COVERAGE,
+        coverage=mean(within, resamples=config.evaluation.resamples, seed=config.training.seed),
+    )
+
+
+# The binary task by itself, as pipeline, export and variants asked for it before there were others.
+HEADLINE = TASKS["binary"].headline
+
+
+def metrics(labels: Labels, scores: Scores, threshold: float) -> dict[str, float]:
+    return of_task.metrics(TASKS["binary"], labels, scores, threshold)
 
 
 def metrics_with_intervals(
-    labels: NDArray[np.float32], scores: Scores, threshold: float, seed: int, resamples: int = RESAMPLES
+    labels: Labels, scores: Scores, threshold: float, seed: int, resamples: int = RESAMPLES
 ) -> dict[str, Metric]:
-    """`metrics` with 95% percentile bootstrap intervals over rows (Efron & Tibshirani 1993, chapter 13)."""
-    values = metrics(labels, scores, threshold)
-    random = np.random.default_rng(seed)
-    samples = []
-    for _ in range(resamples):
-        rows = random.integers(0, len(labels), len(labels))
-        if labels[rows].min() != labels[rows].max():  # one class alone has no ROC
-            samples.append(metrics(labels[rows], scores[rows], threshold))
-    return {name: _with_interval(value, [sample[name] for sample in samples]) for name, value in values.items()}
-
-
-def _with_interval(value: float, samples: list[float]) -> Metric:
-    low, high = np.percentile(samples or [value], [2.5, 97.5])
-    return Metric(value=value, low=float(low), high=float(high))
-
-
-def baselines(train: Rows, test: Rows, threshold: float, seed: int) -> tuple[Baseline, ...]:
-    """Majority, logistic regression and gradient boosting, with scikit-learn's defaults, on the same rows."""
-    share = np.full(len(test), train.labels.mean(), np.float32)
-    majority = Baseline(name="majority", metrics=metrics(test.labels, share, threshold), fit_seconds=0.0)
-    return (
-        majority,
-        _fitted("logistic regression", _logistic(train.encoded), train, test, threshold),
-        _fitted("gradient boosting", _boosting(train.encoded, seed), train, test, threshold),
-    )
-
-
-def _fitted(name: str, model: object, train: Rows, test: Rows, threshold: float) -> Baseline:
-    started = time.perf_counter()
-    model.fit(_matrix(train.encoded), train.labels)  # type: ignore[attr-defined]  # scikit-learn is untyped
-    seconds = time.perf_counter() - started
-    scores = model.predict_proba(_matrix(test.encoded))[:, 1].astype(np.float32)  # type: ignore[attr-defined]
-    return Baseline(name=name, metrics=metrics(test.labels, scores, threshold), fit_seconds=round(seconds, 2))
-
-
-def _matrix(encoded: Encoded) -> NDArray[np.float32]:
-    """Numbers, then category codes; float32 [n, F + C]."""
-    return np.hstack([encoded.numbers, encoded.categories.astype(np.float32)])
-
-
-def _columns(encoded: Encoded) -> tuple[list[int], list[int]]:
-    numbers, categories = encoded.numbers.shape[1], encoded.categories.shape[1]
-    return list(range(numbers)), list(range(numbers, numbers + categories))
-
-
-def _logistic(encoded: Encoded) -> object:
-    numbers, categories = _columns(encoded)
-    prepare = make_column_transformer(
-        (make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler()), numbers),
-        (OneHotEncoder(handle_unknown="ignore"), categories),
-        sparse_threshold=1.0,
-    )
-    return make_pipeline(prepare, LogisticRegression(max_iter=500))
-
-
-def _boosting(encoded: Encoded, seed: int) -> object:
-    categories = _columns(encoded)[1]
-    # It takes categories with fewer than 256 codes; with more, their order by frequency has to do.
-    few = [i for i in categories if encoded.categories[:, i - categories[0]].max() < 255]
-    return HistGradientBoostingClassifier(categorical_features=few, random_state=seed)
+    return intervals(TASKS["binary"], labels, scores, threshold, seed=seed, resamples=resamples)

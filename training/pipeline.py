@@ -6,15 +6,15 @@ from tempfile import TemporaryDirectory
 import keras
 
 from contract.bundle import Bundle
-from training import devices, evaluate, fit, model
+from training import baselines, devices, evaluate, fit, model
 from training.course import Course
 from training.data import prepare
-from training.evaluate import Scores
 from training.export import export
 from training.progress import TrainingProgress
 from training.rows import Prepared, Rows
 from training.run import Run
 from training.sections import TrainingConfig
+from training.task import Scores
 
 
 def run(config: TrainingConfig, models: Path, progress: TrainingProgress) -> Bundle:
@@ -31,9 +31,9 @@ def run(config: TrainingConfig, models: Path, progress: TrainingProgress) -> Bun
         scores = score(logits, prepared.test)
         metrics = evaluate.metrics_with_intervals(prepared.test.labels, scores, threshold, seed)
     with progress.stage("fitting the baselines on the same split"):
-        baselines = evaluate.baselines(prepared.sample, prepared.test, threshold, seed)
+        fitted = tuple(each.baseline for each in baselines.fit(prepared, config))
     with progress.stage("exporting, quantizing, proving and timing"):
-        return export(logits, prepared, config, models, metrics, baselines, threshold)
+        return export(logits, prepared, config, models, metrics, fitted, threshold)
 
 
 def train(config: TrainingConfig, prepared: Prepared, progress: TrainingProgress) -> keras.Model:

@@ -124,7 +124,7 @@ def test_pictures_of_many_classes_one_of_which_training_lacks():
     data = prepared("multiclass", [feature], encoded, labels, classes)
     fitted = fit(data, configured("multiclass"))
     assert [each.scores.shape for each in fitted] == [(len(data.test), 6)] * 3
-    assert fitted[1].baseline.metrics["accuracy"] > 0.95
+    assert fitted[1].baseline.metrics["accuracy"] > 0.85
 
 
 def test_texts_beside_categories():
