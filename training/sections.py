@@ -128,7 +128,8 @@ class TabularModel(Section):
 
 class ImageModel(Section):
     """A small residual network. `widths` are the channels of its stages, each of half the size of the one before;
-    `shift`, `rotate` and `zoom` augment by up to that share of the picture or of a turn, `flip` left to right."""
+    `shift`, `rotate`, `shear` and `zoom` augment by up to that share of the picture or of a turn, `flip` left to right.
+    """
 
     preset: Literal["image"]
     widths: list[Annotated[int, Field(gt=0)]] = Field(default=[32, 64, 128], min_length=1)
@@ -137,6 +138,7 @@ class ImageModel(Section):
     augment: bool = True
     shift: float = Field(default=0.1, ge=0, lt=1)
     rotate: float = Field(default=0.03, ge=0, lt=1)
+    shear: float = Field(default=0.2, ge=0, lt=1)
     zoom: float = Field(default=0.1, ge=0, lt=1)
     flip: bool = False
 

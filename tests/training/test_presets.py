@@ -98,41 +98,63 @@ def test_augmentation_acts_in_training_only_and_is_the_same_for_the_same_seed() 
     ]
 
 
-def test_a_shift_is_a_shift_and_a_flip_is_a_flip() -> None:
-    """With one kind of movement alone, every picture comes out where scipy puts it."""
-    from scipy.ndimage import shift
-
+def augmented(pictures: np.ndarray, **options: Any) -> np.ndarray:
     from training.presets.augmentation import Augmentation
 
-    pictures = np.random.default_rng(0).random((50, 9, 7, 1)).astype(np.float32)
-    flipped = np.asarray(Augmentation(flip=True, seed=1)(pictures, training=True))
-    mirrored = np.isclose(flipped, pictures[:, :, ::-1]).all((1, 2, 3))
-    assert (mirrored | np.isclose(flipped, pictures).all((1, 2, 3))).all()
+    return np.asarray(Augmentation(**options, seed=1)(pictures, training=True))
+
+
+@pytest.mark.parametrize("side", [9, 40])
+def test_no_movement_changes_nothing_and_a_flip_is_a_flip(side: int) -> None:
+    """Small pictures are read through an enlargement, which must not be seen."""
+    pictures = np.random.default_rng(0).random((50, side, side - 2, 3)).astype(np.float32)
+    flipped = augmented(pictures, flip=True)
+    kept, mirrored = (
+        np.isclose(flipped, given, atol=1e-5).all((1, 2, 3)) for given in (pictures, pictures[:, :, ::-1])
+    )
+
+    np.testing.assert_allclose(augmented(pictures), pictures, atol=1e-5)
+    assert (kept | mirrored).all()
     assert 10 < mirrored.sum() < 40
 
-    ramp = np.broadcast_to(np.arange(9, dtype=np.float32)[None, :, None, None] * 10, (50, 9, 7, 1))
-    moved = np.asarray(Augmentation(shift=0.2, seed=1)(ramp, training=True))
-    offsets = moved[:, 4, 3, 0] / 10 - 4  # read from the middle of the ramp
-    assert np.abs(offsets).max() <= 0.2 * 9
-    assert np.abs(offsets).max() > 0.15 * 9
+
+@pytest.mark.parametrize("side", [11, 40])
+def test_a_shift_is_where_scipy_puts_it(side: int) -> None:
+    from scipy.ndimage import shift
+
+    slope = np.arange(side, dtype=np.float32)[None, :, None, None] * 10
+    moved = augmented(np.broadcast_to(slope, (50, side, side, 1)), shift=0.2)
+    middle = side // 2
+    offsets = moved[:, middle, middle, 0] / 10 - middle  # read from the middle of the slope
+    assert 0.15 * side < np.abs(offsets).max() <= 0.2 * side
+    straight = slice(4, 7) if side < 32 else slice(None)  # a cubic curve is a line where it has four points of one
     for i in range(50):
-        expected = shift(ramp[i, :, :, 0], (-offsets[i], 0), order=1, mode="nearest")
-        np.testing.assert_allclose(moved[i, :, :, 0], expected, atol=1e-3)
+        expected = shift(slope[0, :, 0, 0], -offsets[i], order=1, mode="nearest")
+        np.testing.assert_allclose(moved[i, straight, 3, 0], expected[straight], atol=1e-2)
+
+
+def test_a_shear_moves_each_row_by_its_distance_from_the_middle() -> None:
+    slope = np.broadcast_to(np.arange(41, dtype=np.float32)[None, None, :, None], (30, 41, 41, 1))
+    sheared = augmented(slope, shear=0.3)[:, :, 20, 0] - 20
+    amounts = sheared[:, 40] / 20
+
+    np.testing.assert_allclose(sheared, amounts[:, None] * (np.arange(41) - 20), atol=1e-2)
+    assert 0.25 < np.abs(amounts).max() <= 0.3
 
 
 def test_a_turn_is_about_the_middle_and_a_zoom_keeps_it() -> None:
-    from training.presets.augmentation import Augmentation
+    y, x = np.mgrid[-20:21, -20:21].astype(np.float32)
+    rings = np.broadcast_to((x**2 + y**2)[None, :, :, None], (30, 41, 41, 1))
+    inside = (x**2 + y**2) <= 19**2
+    np.testing.assert_allclose(augmented(rings, rotate=0.5)[:, inside], rings[:, inside], atol=0.6)  # between squares
 
-    y, x = np.mgrid[-4:5, -4:5].astype(np.float32)
-    rings = np.broadcast_to((x**2 + y**2)[None, :, :, None], (30, 9, 9, 1))
-    turned = np.asarray(Augmentation(rotate=0.5, seed=1)(rings, training=True))
-    inside = (x**2 + y**2) <= 9
-    np.testing.assert_allclose(turned[:, inside], rings[:, inside], atol=0.6)  # bilinear between squares
-    zoomed = np.asarray(Augmentation(zoom=0.3, seed=1)(rings, training=True))
-    np.testing.assert_allclose(zoomed[:, 4, 4], 0, atol=1e-3)
-    factors = np.sqrt(9 / zoomed[:, 4, 7, 0])  # r = 3 of the result comes from r = 3 / factor
-    assert 0.65 < factors.min() < 0.8
-    assert 1.2 < factors.max() < 1.35
+    zoomed = augmented(rings, zoom=0.3)
+    np.testing.assert_allclose(zoomed[:, 20, 20], 0, atol=1e-3)
+    across, down = 10 / np.sqrt(zoomed[:, 20, 30, 0]), 10 / np.sqrt(zoomed[:, 30, 20, 0])
+    for factors in (across, down):
+        assert 0.69 < factors.min() < 0.8
+        assert 1.2 < factors.max() < 1.31
+    assert np.abs(across - down).max() > 0.1  # each side by its own
 
 
 def test_texts_are_told_apart_by_their_words_and_empty_ones_are_fine() -> None:

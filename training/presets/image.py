@@ -21,9 +21,8 @@ def build(inputs: ModelInputs, section: ImageModel) -> keras.Model:
     packed = inputs.packed()
     hidden = packed["image"]
     if section.augment:
-        hidden = Augmentation(
-            shift=section.shift, rotate=section.rotate, zoom=section.zoom, flip=section.flip, name="augmentation"
-        )(hidden)
+        options = section.model_dump(include={"shift", "rotate", "shear", "zoom", "flip"})
+        hidden = Augmentation(**options, name="augmentation")(hidden)
     hidden = _stem(standardised(hidden, inputs), section.widths[0])
     for stage, width in enumerate(section.widths):
         for block in range(section.blocks):
