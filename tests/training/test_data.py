@@ -144,3 +144,16 @@ def test_every_problem_comes_at_once(path: Path) -> None:
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         data.prepare(checked(tmp_path / "nowhere"))
+
+
+def test_what_the_checks_find_comes_with_the_data(path: Path) -> None:
+    rows = table(size=[float(i // 2) for i in range(ROWS)], color=["red"] * ROWS)
+    found = {(warning.check, warning.column) for warning in prepare(path, rows).warnings}
+
+    assert ("constant", "color") in found
+
+
+def test_a_feature_that_is_the_target_stops_before_training(path: Path) -> None:
+    rows = pa.concat_tables([table(color=["gold", "red"] * (ROWS // 2))] * 3)
+
+    assert "color: is the target sold under another name" in problems(path, rows)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from contract.features import Encoder
 from contract.images import FORMATS
 from contract.manifest import ImageFeature
+from training import checks
 from training.errors import DataError
 from training.rows import Indices, Prepared, Rows
 from training.sections import FeatureSection, GroupSplit, TimeSplit, TrainingConfig
@@ -143,7 +144,10 @@ def _streamed(config: TrainingConfig, pictures: list[Picture], table: pa.Table, 
         test=test,
         raw_test=lambda chosen: [{feature.name: _as_sent(pictures[kept[2][row]].path)} for row in chosen],
         fingerprint=digest.hexdigest(),
-        warnings=tuple(shards.drawn([len(part) for part in parts], [len(rows) for rows in kept])),
+        warnings=(
+            *shards.drawn([len(part) for part in parts], [len(rows) for rows in kept]),
+            *checks.warnings(config, table, parts),
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from contract.features import Encoder
 from contract.manifest import Feature, ImageFeature, NumberFeature
-from training import split
+from training import checks, split
 from training.errors import DataError
 from training.rows import Indices, InMemory, Prepared, RawRow, Rows
 from training.sections import GroupSplit, TimeSplit, TrainingConfig
@@ -58,6 +58,7 @@ def prepare(
     columns.add(table, learnt)
     if wrong := [*problems, *target.problems(), *columns.problems(), *split_problems]:
         raise DataError(config.data.path, wrong)
+    warnings = checks.warnings(config, table, parts, None if pictures is None else pictures.pixels)
     features = columns.fit(table.take(pa.array(parts[0])))
     if pictures:
         features = tuple(
@@ -76,6 +77,7 @@ def prepare(
         test=rows.take(parts[2]),
         raw_test=_raw_test(table.take(pa.array(parts[2])), features, pictures, parts[2]),
         fingerprint=_fingerprint(table, pictures),
+        warnings=warnings,
     )
 
 

@@ -29,13 +29,12 @@ class Reservoir:
         if self._held > 2 * self._capacity:
             self._prune()
 
-    def table(self) -> pa.Table | None:
-        """The rows kept, in the order in which they came; None where none did."""
-        if not self._kept:
-            return None
+    def rows(self) -> tuple[pa.Table, Indices]:
+        """The rows kept, in the order in which they came, and their row numbers. Some must have come."""
         self._prune()
         table, _, places = self._kept[0]
-        return table.take(pa.array(np.argsort(places)))
+        order = np.argsort(places)
+        return table.take(pa.array(order)), places[order]
 
     def _prune(self) -> None:
         keys = np.concatenate([keys for _, keys, _ in self._kept])

@@ -23,9 +23,9 @@ from contract.evidence import DataWarning
 from contract.features import Encoder
 from contract.manifest import CategoryFeature, Feature, NumberFeature, TextFeature
 from contract.part import Part
-from training import split
+from training import checks, split
 from training.errors import DataError
-from training.rows import Prepared, Rows
+from training.rows import Indices, Prepared, Rows
 from training.sections import TrainingConfig
 from training.sources import files, memory
 from training.sources.columns import Columns, is_text
@@ -52,6 +52,7 @@ class Facts(Part):
     classes: tuple[str, ...]
     features: tuple[Feature, ...]
     rows: tuple[int, int, int]
+    warnings: tuple[DataWarning, ...]
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,27 @@ def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
     counts = tuple(reservoir.seen for reservoir in kept)
     if problems := [*target.problems(), *columns.problems(), *split.empty_parts(counts)]:
         raise DataError(config.data.path, problems)
-    samples = [reservoir.table() for reservoir in kept]
-    features = columns.fit(samples[split.TRAIN])
-    facts = Facts(source=source, fingerprint=digest.hexdigest(), classes=target.classes, features=features, rows=counts)
-    return facts, samples
+    samples = [reservoir.rows() for reservoir in kept]
+    tables = [table for table, _ in samples]
+    facts = Facts(
+        source=source,
+        fingerprint=digest.hexdigest(),
+        classes=target.classes,
+        features=columns.fit(tables[split.TRAIN]),
+        rows=counts,
+        warnings=(*drawn(counts, [len(table) for table in tables]), *_checked(config, samples, sum(counts))),
+    )
+    return facts, tables
+
+
+def _checked(config: TrainingConfig, samples: list[tuple[pa.Table, Indices]], rows: int) -> tuple[DataWarning, ...]:
+    """The checks look at the rows of all parts together, in the order in which they came."""
+    places = np.concatenate([places for _, places in samples])
+    order = np.argsort(places)
+    table = pa.concat_tables([table for table, _ in samples]).take(pa.array(order))
+    part = np.repeat(np.arange(len(samples)), [len(places) for _, places in samples])[order]
+    parts = (np.flatnonzero(part == 0), np.flatnonzero(part == 1), np.flatnonzero(part == 2))
+    return checks.warnings(config, table, parts, whole=len(table) == rows)
 
 
 def _encode(shards: Shards, facts: Facts, folder: Path) -> None:
@@ -227,7 +245,7 @@ def _prepared(config: TrainingConfig, folder: Path) -> Prepared:
         test=parts[split.TEST],
         raw_test=lambda chosen: memory.raw_rows(tables[split.TEST].take(pa.array(np.asarray(chosen))), facts.features),
         fingerprint=facts.fingerprint,
-        warnings=tuple(drawn(facts.rows, [len(table) for table in tables])),
+        warnings=facts.warnings,
     )
 
 

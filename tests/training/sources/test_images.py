@@ -22,8 +22,8 @@ def picture(seed: int, *shape: int) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twenty cats and ten dogs, 8 pixels wide and 6 high, PNG and JPEG."""
-    for label, count in {"cat": 20, "dog": 10}.items():
+    """Forty cats and twenty dogs, 8 pixels wide and 6 high, PNG and JPEG."""
+    for label, count in {"cat": 40, "dog": 20}.items():
         (tmp_path / label).mkdir()
         for i in range(count):
             picture(1000 * count + i).save(tmp_path / label / f"{i:03}.{'jpg' if i % 2 else 'png'}")
@@ -63,7 +63,7 @@ def test_every_class_has_its_share_in_every_part(folder: Path) -> None:
     parts = [prepared.sample.labels, prepared.validation.labels, prepared.test.labels]
 
     assert prepared.classes == ("cat", "dog")
-    assert [(int((part == 0).sum()), int((part == 1).sum())) for part in parts] == [(14, 7), (2, 1), (4, 2)]
+    assert [(int((part == 0).sum()), int((part == 1).sum())) for part in parts] == [(28, 14), (4, 2), (8, 4)]
 
 
 def test_no_picture_is_in_two_parts_and_none_is_lost(folder: Path) -> None:
@@ -78,7 +78,7 @@ def test_no_picture_is_in_two_parts_and_none_is_lost(folder: Path) -> None:
 def test_size_and_channels_are_as_the_config_says(folder: Path) -> None:
     features = {"photo": {"kind": "image", "size": [4, 5], "channels": 1}}
 
-    assert data.prepare(checked(folder, features=features)).test.encoded.image.shape == (6, 4, 5, 1)
+    assert data.prepare(checked(folder, features=features)).test.encoded.image.shape == (12, 4, 5, 1)
 
 
 def test_the_first_picture_says_size_and_channels_as_it_is_shown(folder: Path) -> None:
@@ -102,10 +102,11 @@ def test_many_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_the_order_split_goes_by_file_name_across_classes(folder: Path) -> None:
-    prepared = data.prepare(checked(folder, split={"by": "order", "validation": 0.1, "test": 0.2}))
+    split = {"by": "order", "validation": 0.1, "test": 0.2}
+    prepared = data.prepare(checked(folder, task="multiclass", data={"path": str(folder)}, split=split))
 
-    assert prepared.test.labels.tolist() == [0] * 6  # there are cats up to 019, dogs up to 009
-    assert prepared.sample.labels.sum() == 10
+    assert prepared.test.labels.tolist() == [0] * 12  # there are cats up to 039, dogs up to 019
+    assert prepared.sample.labels.sum() == 20
 
 
 def test_the_fingerprint_is_of_the_pictures_and_their_classes(folder: Path) -> None:
@@ -132,7 +133,7 @@ def test_more_broken_pictures_than_anyone_reads_are_counted(folder: Path) -> Non
     for path in folder.rglob("*.*g"):
         path.write_bytes(b"")
 
-    assert problems(folder).endswith("and 10 more")
+    assert problems(folder).endswith("and 40 more")
 
 
 @pytest.mark.parametrize(
@@ -163,9 +164,9 @@ def test_folders_that_are_not_classes(folder: Path) -> None:
 
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Holds five pictures of a part, and reads seven at a time."""
-    monkeypatch.setattr(images, "STREAM_FROM_BYTES", 29 * 6 * 8 * 3)
-    monkeypatch.setattr(images, "KEPT_BYTES", 5 * 6 * 8 * 3)
+    """Holds nine pictures of a part, and reads seven at a time."""
+    monkeypatch.setattr(images, "STREAM_FROM_BYTES", 59 * 6 * 8 * 3)
+    monkeypatch.setattr(images, "KEPT_BYTES", 9 * 6 * 8 * 3)
     monkeypatch.setattr(images, "CHUNK", 7)
 
 
@@ -177,7 +178,7 @@ def test_more_pictures_than_memory_holds_are_read_in_every_epoch(folder: Path, s
     rows = [blocks.load(block) for block in orders[0]]
 
     assert orders[0] == orders[1] != orders[2]
-    assert [len(part) for part in rows] == [blocks.rows_in(block) for block in orders[0]] == [4, 4, 4, 4, 4, 1]
+    assert [len(part) for part in rows] == [blocks.rows_in(block) for block in orders[0]] == [4] * 10 + [2]
     assert in_any_order(rows) == in_any_order([whole.sample])
     assert streamed.fingerprint == whole.fingerprint
     assert streamed.classes == whole.classes
@@ -186,11 +187,11 @@ def test_more_pictures_than_memory_holds_are_read_in_every_epoch(folder: Path, s
 def test_pictures_that_validate_and_test_are_kept_as_far_as_there_is_room(folder: Path, small_memory: None) -> None:
     streamed = data.prepare(checked(folder))
     whole = data.prepare(checked(folder, data={"path": str(folder), "positive": "dog", "stream": False}))
-    sent = streamed.encoder.encode(streamed.raw_test(range(5)))
+    sent = streamed.encoder.encode(streamed.raw_test(range(9)))
 
-    assert (len(streamed.sample), len(streamed.validation), len(streamed.test)) == (5, 3, 5)
+    assert (len(streamed.sample), len(streamed.validation), len(streamed.test)) == (9, 6, 9)
     assert [warning.seen for warning in streamed.warnings if warning.check == "sample"] == [
-        "6 rows test; 5 of them, drawn evenly, are used"
+        "12 rows test; 9 of them, drawn evenly, are used"
     ]
     np.testing.assert_array_equal(streamed.validation.encoded.image, whole.validation.encoded.image)
     assert in_any_order([streamed.test]) < in_any_order([whole.test])
