@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
 
 from training.ahead import Tensors, tensors
 from training.loss import Loss, class_shares
-from training.rows import Rows
+from training.rows import Indices, Rows
 from training.task import Labels, Scores, Task
 
 LARGEST_CHUNK = 8192
@@ -102,11 +102,13 @@ def monitored(task: Task, labels: Labels, scores: Scores) -> float:
 
 
 def some(rows: Rows, count: int, task: Task) -> Rows:
-    """At most `count` rows, evenly from all labels, and at least one of every class."""
-    if count >= len(rows):
-        return rows
-    order = np.argsort(rows.labels, kind="stable")
-    chosen = set(order[np.linspace(0, len(rows) - 1, count).astype(np.int64)].tolist())
-    if task.name != "regression":
-        chosen.update(np.unique(rows.labels, return_index=True)[1].tolist())
-    return rows.take(np.array(sorted(chosen), np.int64))
+    """At most `count` rows, and one more of each class that would be left out."""
+    return rows if count >= len(rows) else rows.take(evenly(rows.labels, count, task))
+
+
+def evenly(labels: Labels, count: int, task: Task) -> Indices:
+    """Rows evenly from all labels, ascending; at least one of every class."""
+    order = np.argsort(labels, kind="stable")
+    chosen = order[np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(np.int64)]
+    firsts = np.empty(0, np.int64) if task.name == "regression" else np.unique(labels, return_index=True)[1]
+    return np.union1d(chosen, firsts).astype(np.int64)

@@ -20,7 +20,7 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarr
 
 def lives(folder: Path, seed: int, count: int, names: str) -> list[dict[str, object]]:
     command = [sys.executable, "-m", "tests.training.lives", str(folder), str(seed), str(count), names]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=230)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -32,7 +32,7 @@ def assert_same_end(folder: Path, expected: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(weights, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_killed_run_ends_like_one_never_killed(never_killed: dict, tmp_path: Path, kills: int) -> None:
     endings = lives(tmp_path, seed=kills, count=kills, names="SIGKILL")
 
