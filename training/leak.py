@@ -52,7 +52,8 @@ def _told(column: NDArray[np.float32], y: NDArray[np.float64], task: TaskName, l
     if task == "regression":
         tree = DecisionTreeRegressor(max_leaf_nodes=256, min_samples_leaf=3, random_state=0)
     else:
-        tree = DecisionTreeClassifier(max_leaf_nodes=64, min_samples_leaf=3, random_state=0)
+        leaves = max(64, 2 * len(np.unique(y)))
+        tree = DecisionTreeClassifier(max_leaf_nodes=leaves, min_samples_leaf=3, random_state=0)
     if learnt is held:
         method = "predict_proba" if task == "binary" else "predict"
         folds = KFold(5, shuffle=True, random_state=0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
@@ -96,21 +96,22 @@ def answers(column: pa.ChunkedArray, task: TaskName) -> NDArray[np.float64]:
 
 
 def boosted(x: Matrix, y: NDArray[np.float64], task: TaskName, at: Matrix) -> NDArray[np.float64]:
-    """Fit gradient boosting to rows and answer others: values [n], probability of the higher class [n] (binary), or
+    """Fit trees to rows and answer others: values [n], probability of the higher class [n] (binary), or
     the class [n]."""
     with threadpool_limits(1):
         return _boosted(x, y, task, at)
 
 
 def _boosted(x: Matrix, y: NDArray[np.float64], task: TaskName, at: Matrix) -> NDArray[np.float64]:
+    if task == "multiclass":  # boosting would grow a tree for each class in each round
+        forest = ExtraTreesClassifier(60, max_leaf_nodes=256, max_features=None, random_state=0)
+        return np.asarray(forest.fit(x.values, y).predict(at.values), np.float64)
     options = {"max_iter": 40, "max_leaf_nodes": 15, "early_stopping": False, "random_state": 0}
     if task == "regression":
         model = HistGradientBoostingRegressor(categorical_features=x.categorical, **options).fit(x.values, y)
         return np.asarray(model.predict(at.values), np.float64)
     model = HistGradientBoostingClassifier(categorical_features=x.categorical, **options).fit(x.values, y)
-    if task == "binary":
-        return np.asarray(model.predict_proba(at.values)[:, -1], np.float64)
-    return np.asarray(model.predict(at.values), np.float64)
+    return np.asarray(model.predict_proba(at.values)[:, -1], np.float64)
 
 
 def grade(task: TaskName, truth: NDArray[np.float64], given: NDArray[np.float64]) -> Grade:
