@@ -171,7 +171,7 @@ def _cuts(days: Sequence[date], counts: Sequence[int]) -> tuple[date, date] | No
     if len(days) < FEWEST_DAYS:
         return None
     passed, rows = list(accumulate(counts)), sum(counts)
-    validation, test = (days[next(i for i, n in enumerate(passed) if n >= share * rows)] for share in
+    validation, test = (days[next(i for i, n in enumerate(passed) if n > share * rows)] for share in
                         (VALIDATION_FROM, TEST_FROM))  # fmt: skip
     return (validation, test) if days[0] < validation < test else None
 
