@@ -3,8 +3,10 @@
 Ranges name the smallest and the largest value in them, both inclusive, so that the name alone finds the rows again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +31,9 @@ class Division:
 
 def divisions(encoder: Encoder, encoded: Encoded, fewest: int) -> list[Division]:
     """The divisions of the rows that have at least two parts of at least `fewest` rows."""
-    found = []
-    for feature, values in _numbers(encoder, encoded):
-        found.append(_of_number(feature, values, fewest))
-    for i, feature_of in enumerate(encoder.category_features):
-        found.append(_of_category(feature_of, encoded.categories[:, i], fewest))
+    found = [_of_number(name, numbers(), fewest) for name, numbers in _numbers(encoder, encoded).items()]
+    for i, feature in enumerate(encoder.category_features):
+        found.append(_of_category(feature, encoded.categories[:, i], fewest))
     return [division for division in found if len(division.names) > 1]
 
 
@@ -42,7 +42,7 @@ def rows_where(where: Mapping[str, str], encoder: Encoder, encoded: Encoded) -> 
 
     Raises KeyError for a feature that the encoder does not have.
     """
-    numbers = dict(_numbers(encoder, encoded))
+    numbers = _numbers(encoder, encoded)
     categories = {feature.name: i for i, feature in enumerate(encoder.category_features)}
     chosen = np.ones(encoded.rows, bool)
     for feature, name in where.items():
@@ -50,19 +50,32 @@ def rows_where(where: Mapping[str, str], encoder: Encoder, encoded: Encoded) -> 
             i = categories[feature]
             chosen &= encoded.categories[:, i] == _code(encoder.category_features[i], name)
         else:
-            chosen &= _in_range(numbers[feature], name)
+            chosen &= _in_range(numbers[feature](), name)
     return chosen
 
 
-def _numbers(encoder: Encoder, encoded: Encoded) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Numbers, and what can be told of texts and pictures by a number."""
-    for i, number in enumerate(encoder.number_features):
-        yield number.name, encoded.numbers[:, i]
-    if encoded.texts is not None:
-        for i, text in enumerate(encoder.text_features):
-            yield text.name, np.fromiter(map(len, encoded.texts[:, i]), np.float32, encoded.rows)
-    if encoded.image is not None and encoder.image_feature is not None:
-        yield encoder.image_feature.name, encoded.image.mean(axis=(1, 2, 3), dtype=np.float32)
+def _numbers(encoder: Encoder, encoded: Encoded) -> Mapping[str, Callable[[], NDArray[np.float32]]]:
+    """Numbers, and what can be told of texts and pictures by a number, on demand: of many pictures it takes a while."""
+    texts, image = encoded.texts, encoded.image
+    found = {feature.name: partial(_column, encoded.numbers, i) for i, feature in enumerate(encoder.number_features)}
+    if texts is not None:
+        found |= {feature.name: partial(_lengths, texts, i) for i, feature in enumerate(encoder.text_features)}
+    if image is not None and encoder.image_feature is not None:
+        found[encoder.image_feature.name] = partial(_brightness, image)
+    return found
+
+
+def _column(numbers: NDArray[np.float32], column: int) -> NDArray[np.float32]:
+    return numbers[:, column]
+
+
+def _lengths(texts: NDArray[np.object_], column: int) -> NDArray[np.float32]:
+    return np.fromiter(map(len, texts[:, column]), np.float32, len(texts))
+
+
+def _brightness(image: NDArray[Any]) -> NDArray[np.float32]:
+    means: NDArray[np.float32] = image.mean(axis=(1, 2, 3), dtype=np.float32)
+    return means
 
 
 def _of_number(feature: str, values: NDArray[np.float32], fewest: int) -> Division:

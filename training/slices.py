@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
 from contract.evidence import Metric, Slice, improvement
 from contract.features import Encoder
 from training.bootstrap import RESAMPLES, intervals
-from training.divisions import NOWHERE, Division, divisions
+from training.divisions import NOWHERE, Division, divisions, rows_where
 from training.grouped import Grouped, grouped
 from training.rows import Rows
 from training.task import Scores, Task
 
 MOST = 20
 _MOST_PAIRS = 200
+_MOST_ROWS = 200_000
 _MOST_CELLS = 5_000
 _FEWEST_KNOWN_BY = 20  # with fewer, no normal approximation
 
@@ -45,10 +45,6 @@ class Part:
     def where(self) -> dict[str, str]:
         return {each.feature: each.names[code] for each, code in zip(self.of, self.codes, strict=True)}
 
-    def index(self) -> NDArray[np.int64]:
-        pairs = zip(self.of, self.codes, strict=True)
-        return np.flatnonzero(np.logical_and.reduce([each.codes == code for each, code in pairs]))
-
 
 def worst(
     task: Task,
@@ -63,26 +59,35 @@ def worst(
 ) -> tuple[Slice, ...]:
     """At most 20 slices of at least `fewest` rows by the headline metric, which is `overall` on all of them: those that
     are worse for sure, the worst first, then the least good others of single features."""
-    search = _Search(task, grouped(task, test.labels, scores), overall, fewest, len(test))
-    chosen = search.worst(divisions(encoder, test.encoded, fewest))
+    rows = np.arange(len(test))
+    if len(test) > _MOST_ROWS:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_ROWS, replace=False))
+    searched = test.take(rows)
+    by_part = grouped(task, searched.labels, scores[rows])
+    least = fewest * len(rows) // len(test)
+    search = _Search(task.headline, by_part, overall.value, _unit(overall, by_part, len(rows), len(test)), least)
+    chosen = search.worst(divisions(encoder, searched.encoded, least))
+    masks = ((part.where, rows_where(part.where, encoder, test.encoded)) for part in chosen)
+    only = [task.headline]
     return tuple(
-        Slice(where=part.where, rows=part.rows, metric=_measured(task, part, test, scores, resamples, seed))
-        for part in chosen
+        Slice(
+            where=where,
+            rows=int(mask.sum()),
+            metric=intervals(task, test.labels[mask], scores[mask], only=only, resamples=resamples, seed=seed)[only[0]],
+        )
+        for where, mask in masks
     )
 
 
-def _measured(task: Task, part: Part, test: Rows, scores: Scores, resamples: int, seed: int) -> Metric:
-    rows = part.index()
-    only = [task.headline]
-    return intervals(task, test.labels[rows], scores[rows], only=only, resamples=resamples, seed=seed)[task.headline]
+def _unit(overall: Metric, by_part: Grouped, rows: int, of: int) -> float:
+    """A standard error times the square root of the rows it is known by, which is about the same for every slice."""
+    error = max((overall.high - overall.low) / (2 * float(norm.isf(0.025))), 1e-12)
+    return error * math.sqrt(of / rows * float(by_part(np.zeros(rows, np.int32), 1)[1][0]))
 
 
 class _Search:
-    def __init__(self, task: Task, by_part: Grouped, overall: Metric, fewest: int, rows: int) -> None:
-        self._task, self._by_part, self._overall, self._fewest = task, by_part, overall, fewest
-        # A standard error times the square root of the rows it is known by is about the same for every slice.
-        known_by = by_part(np.zeros(rows, np.int32), 1)[1][0]
-        self._unit = max((overall.high - overall.low) / (2 * norm.isf(0.025)), 1e-12) * math.sqrt(known_by)
+    def __init__(self, metric: str, by_part: Grouped, overall: float, unit: float, fewest: int) -> None:
+        self._metric, self._by_part, self._overall, self._unit, self._fewest = metric, by_part, overall, unit, fewest
 
     def worst(self, found: Sequence[Division]) -> list[Part]:
         by_feature = [self._parts((division,)) for division in found]
@@ -104,7 +109,7 @@ class _Search:
         return sorted(parts, key=lambda part: self._better(part.value, 0))
 
     def _better(self, value: float, other: float) -> float:
-        return improvement(self._task.headline, value, other)
+        return improvement(self._metric, value, other)
 
     def _is_worse_than_its_parts(self, pair: Part, single: dict[Key, Part], bound: float) -> bool:
         parents = (single.get(_key((of,), (code,))) for of, code in zip(pair.of, pair.codes, strict=True))
@@ -127,7 +132,7 @@ class _Search:
     ) -> Part:
         error = self._unit / math.sqrt(known_by)
         codes = tuple(int(code) for code in np.unravel_index(cell, sizes))
-        return Part(of, codes, rows, value, error, self._better(self._overall.value, value) / error)
+        return Part(of, codes, rows, value, error, self._better(self._overall, value) / error)
 
 
 def _key(of: Sequence[Division], codes: Sequence[int]) -> Key:

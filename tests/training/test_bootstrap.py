@@ -71,6 +71,7 @@ def test_one_class_alone_is_not_certainty():
     found = intervals(BINARY, np.zeros(20, np.float32), scores)
     assert (found["roc_auc"].value, found["roc_auc"].low, found["roc_auc"].high) == (0.5, 0, 1)
     assert all(np.isfinite([metric.low, metric.high]).all() for metric in found.values())
+    assert intervals(BINARY, np.zeros(20, np.float32), scores, only=["roc_auc"]) == {"roc_auc": found["roc_auc"]}
     nothing = paired(BINARY, "roc_auc", np.zeros(20, np.float32), scores, scores[::-1])
     assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
 

@@ -103,6 +103,20 @@ def test_a_fault_that_was_put_in_is_found_and_only_that():
     assert [each.where for each in found if len(each.where) == 2] == [found[0].where]
 
 
+def test_of_very_many_rows_a_part_is_searched_and_all_are_measured(monkeypatch):
+    monkeypatch.setattr("training.slices._MOST_ROWS", 4000)
+    encoder, encoded, random = table(rows=12_000)
+    labels = (random.random(12_000) < 0.4).astype(np.float32)
+    logits = random.normal(size=12_000) + 2 * labels
+    broken = encoded.categories[:, 0] == 2
+    logits[broken] = random.normal(size=broken.sum())
+    scores = BINARY.scores(logits.astype(np.float32))
+    overall = intervals(BINARY, labels, scores, only=["roc_auc"])["roc_auc"]
+    found = worst(BINARY, encoder, Rows(encoded, labels), scores, overall, fewest=100)
+    assert (found[0].where, found[0].rows) == ({"color": "red"}, broken.sum())
+    assert found[0].metric.value == pytest.approx(metrics(BINARY, labels[broken], scores[broken])["roc_auc"])
+
+
 @pytest.mark.parametrize("task", [MULTICLASS, REGRESSION], ids=["multiclass", "regression"])
 def test_other_tasks_have_slices_too(task):
     encoder, encoded, random = table(rows=8000)
