@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 MODELS = Path(os.environ.get("HORNPIPE_MODELS_DIR", "models"))
+RUNS = Path(os.environ.get("HORNPIPE_RUNS_DIR", "runs"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 refused or failed, 2 wrong usage."""
+    """Exit codes: 0 done, 1 failed, 2 wrong usage, 3 trained but refused by the gate, 130 stopped by the user."""
     options = parser().parse_args(arguments)
     from contract.errors import HornpipeError
 
@@ -60,10 +61,43 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def train(options: argparse.Namespace) -> int:
-    from training.command import train
+def init(options: argparse.Namespace) -> int:
+    from training.command import init
 
-    return train(options.config, options.models, options.name, options.set, options.promote)
+    return init(options.data, options.target, options.output)
+
+
+def train(options: argparse.Namespace) -> int:
+    from training.command import Wishes, train
+
+    wishes = Wishes(
+        models=options.models, runs=options.runs, promote=options.promote, fresh=options.fresh, quick=options.quick
+    )
+    return train(options.config, options.name, options.set, wishes)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from training.command import doctor
+
+    return doctor(options.run, options.runs)
+
+
+def quantize(options: argparse.Namespace) -> int:
+    from training.command import quantize
+
+    return quantize(options.models, options.name, options.version, options.variants, options.promote)
+
+
+def report(options: argparse.Namespace) -> int:
+    from training.command import report
+
+    return report(options.models, options.name, options.version, options.open)
+
+
+def compare(options: argparse.Namespace) -> int:
+    from training.command import compare
+
+    return compare(options.models, options.name, options.first, options.second, options.output)
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -92,6 +126,8 @@ def promote(options: argparse.Namespace) -> int:
     from contract import routing
 
     before = routing.read(options.models, options.name).production
+    if not options.force:
+        routing.require_passed(options.models, options.name, options.version)
     routing.promote(options.models, options.name, options.version, by=user(), why=options.why)
     print(f"{options.name}: production {before or 'none'} -> {options.version}")
     return 0
@@ -136,9 +172,36 @@ def _models_option(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--models", type=Path, default=MODELS, metavar="DIR", help=f"the models folder ({MODELS})")
 
 
+def _runs_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help=f"where runs keep their state ({RUNS})")
+
+
+def _init_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("data", type=Path, metavar="DATA", help="a CSV, Parquet or .npz file, or a folder")
+    sub.add_argument("--target", metavar="COLUMN", help="what to predict; a folder of pictures has its subfolders")
+    sub.add_argument("-o", "--output", type=Path, metavar="CONFIG", help="where to write; without it, here")
+
+
 def _train_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file")
     _models_option(sub)
+    _runs_option(sub)
+    sub.add_argument("--fresh", action="store_true", help="start anew, even where a run of this config was stopped")
+    quick = sub.add_mutually_exclusive_group()
+    quick.add_argument(
+        "--fast",
+        dest="quick",
+        action="store_const",
+        const="fast",
+        help="one batch through everything: finds mistakes in seconds, publishes nothing",
+    )
+    quick.add_argument(
+        "--overfit-batch",
+        dest="quick",
+        action="store_const",
+        const="overfit",
+        help="learn one batch by heart: a network that cannot is broken, and the doctor says where",
+    )
     sub.add_argument("--name", help="the model's name, instead of the config's")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as training.epochs=3")
     sub.add_argument("--promote", action="store_true", help="make the new version production")
@@ -155,9 +218,38 @@ def _models_arguments(sub: argparse.ArgumentParser) -> None:
     _models_option(sub)
 
 
+def _doctor_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", metavar="RUN", help="a run's folder, or a model's name for its newest run")
+    _runs_option(sub)
+
+
+def _quantize_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("version", type=int, metavar="VERSION")
+    sub.add_argument("--variants", nargs="+", metavar="VARIANT", help="float16 dynamic-int8 full-int8 weight-int8")
+    sub.add_argument("--promote", action="store_true", help="make the new version production")
+    _models_option(sub)
+
+
+def _report_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("version", type=int, metavar="VERSION")
+    sub.add_argument("--open", action="store_true", help="show it in the browser")
+    _models_option(sub)
+
+
+def _compare_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("first", type=int, metavar="V1")
+    sub.add_argument("second", type=int, metavar="V2")
+    sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (NAME-V1-V2.html)")
+    _models_option(sub)
+
+
 def _promote_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("version", type=int, metavar="VERSION")
+    sub.add_argument("--force", action="store_true", help="even if the gate refused it")
     sub.add_argument("--why", default="by hand", help="for the history")
     _models_option(sub)
 
@@ -181,6 +273,13 @@ def _predict_arguments(sub: argparse.ArgumentParser) -> None:
 
 COMMANDS = (
     Command(
+        "init",
+        "Look at data and write a config that trains as it stands.",
+        "hornpipe init build/flights --target outcome -o flights.toml",
+        _init_arguments,
+        init,
+    ),
+    Command(
         "train",
         "Train, evaluate, export and prove a new version.",
         "hornpipe train examples/flights/train.toml --set training.epochs=5 --promote",
@@ -193,6 +292,34 @@ COMMANDS = (
         "hornpipe serve --port 8000",
         _serve_arguments,
         serve,
+    ),
+    Command(
+        "doctor",
+        "What went wrong in a training run, why, and what to change.",
+        "hornpipe doctor flights",
+        _doctor_arguments,
+        doctor,
+    ),
+    Command(
+        "report",
+        "Where the page about a version lies; --open shows it.",
+        "hornpipe report flights 3 --open",
+        _report_arguments,
+        report,
+    ),
+    Command(
+        "compare",
+        "Two versions side by side, as a page.",
+        "hornpipe compare flights 2 3",
+        _compare_arguments,
+        compare,
+    ),
+    Command(
+        "quantize",
+        "Make variants of an existing version, as a new version.",
+        "hornpipe quantize flights 3 --variants float16 full-int8",
+        _quantize_arguments,
+        quantize,
     ),
     Command(
         "models", "Versions, what serves, headline metric, size.", "hornpipe models flights", _models_arguments, models

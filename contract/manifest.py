@@ -254,7 +254,7 @@ class DriftBaseline(Part):
 class GoldenExample(Part):
     """A raw row as a client would send it, and the float32 SavedModel's answer to it."""
 
-    row: dict[str, float | int | str | dict[str, str] | None]
+    row: dict[str, float | int | str | dict[str, str] | list[Any] | None]
     outputs: dict[str, float | tuple[float, ...]]
 
 

@@ -40,6 +40,8 @@ class Trained:
     logits: object
     prepared: object
     config: object
+    assessment: object
+    judge: object
     bundle: Bundle
     models: Path
 
@@ -69,29 +71,36 @@ def some_flights(flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    from training import config, evaluate, pipeline
+    from training import config, pipeline
+    from training.assessment import assess
     from training.data import prepare
     from training.export import export
     from training.progress import TrainingProgress
+    from training.run import Run
 
     checked = config.load(
         Path("examples/flights/train.toml"),
         [
             f"data.path={some_flights}",
+            "model.members=2",
             "model.hidden=[32, 16]",
             "model.number_bins=8",
             "data.category_min_count=3",
             "training.batch_size=64",
+            "split.validation_from=2013-08-01",
             "training.epochs=6",
+            "evaluation.resamples=20",
         ],
     )
     prepared = prepare(checked)
-    logits = pipeline.train(checked, prepared, TrainingProgress(Console(quiet=True)))
-    scores = pipeline.score(logits, prepared.test)
-    metrics = evaluate.metrics_with_intervals(prepared.test.labels, scores, 0.5, seed=0, resamples=20)
-    models = tmp_path_factory.mktemp("models")
-    made = export(logits, prepared, checked, models, metrics, (), 0.5)
-    return Trained(logits, prepared, checked, made, models)
+    progress, models = TrainingProgress(Console(quiet=True)), tmp_path_factory.mktemp("models")
+    logits = pipeline.build(prepared, checked)
+    with Run.open(tmp_path_factory.mktemp("runs"), checked) as run:
+        outcome = pipeline.train(logits, prepared, checked, run, progress, [])
+    assessment = assess(logits, prepared, checked, outcome, (), progress.stage)
+    judge = pipeline.Gate(prepared, checked, models, progress)
+    made = export(logits, prepared, checked, assessment, models, judge)
+    return Trained(logits, prepared, checked, assessment, judge, made, models)
 
 
 @pytest.fixture

@@ -1,43 +1,141 @@
-"""`hornpipe train`: run the pipeline, show what came of it, promote if asked."""
+"""What the training commands do: read what a person typed, run, show what came of it."""
 
 import getpass
+import webbrowser
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from contract import routing
+from contract import bundle, routing
+from contract.evidence import Verdict
 from contract.manifest import Manifest
 from contract.runtimes import tensorflow
 from training import config
+from training.errors import DataError
 
 LOG_WIDTH = 110
+REFUSED = 3
 
 
-def train(path: Path, models: Path, name: str | None, overrides: list[str], promote: bool) -> int:
-    """Train by a config file and print the result. The config is checked before TensorFlow is even imported."""
+@dataclass(frozen=True)
+class Wishes:
+    """Where versions and runs go, and what is asked beside the config. `fresh` starts anew even where a run of the same
+    config was stopped; `quick` is a trial that publishes nothing."""
+
+    models: Path
+    runs: Path
+    promote: bool = False
+    fresh: bool = False
+    quick: Literal["fast", "overfit"] | None = None
+
+
+def init(data: Path, target: str | None, output: Path | None) -> int:
+    """Write a config for data, or print it."""
+    from training import inspect
+
+    text = inspect.write(data, target, output)
+    if output is None:
+        print(text, end="")  # noqa: T201  # it is the answer
+    else:
+        _console().print(f"[bold]{output}[/]  next: hornpipe train {output} --fast", highlight=False)
+    return 0
+
+
+def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes) -> int:
+    """Train by a config file and print the result. The config is checked before TensorFlow is even imported.
+
+    Returns 0 for a version that serves or may, 3 for one that the gate refused.
+    """
     checked = config.load(path, overrides, name)
-    console = Console()
-    if not console.is_terminal:  # a log has no width of its own
-        console = Console(width=LOG_WIDTH)
+    console = _console()
     console.print(f"[bold]{checked.name}[/] from {path}", highlight=False)
     with console.status("starting TensorFlow ..."):
         tensorflow()
-        from training import pipeline
+        from training import pipeline, trial
         from training.progress import TrainingProgress
-    bundle = pipeline.run(checked, models, TrainingProgress(console))
-    manifest = bundle.manifest
+    progress = TrainingProgress(console)
+    if wishes.quick is not None:
+        return trial.run(checked, wishes.quick, progress)
+    made = pipeline.run(checked, wishes.models, wishes.runs, progress, fresh=wishes.fresh)
+    show(console, made.manifest)
+    return _conclude(console, made, wishes, f"hornpipe train {path}")
+
+
+def _conclude(console: Console, made: bundle.Bundle, wishes: Wishes, why: str) -> int:
+    manifest, verdict = made.manifest, made.manifest.verdict
+    console.print(f"report: {made.path / 'report.html'}", highlight=False)
+    if verdict is not None and not verdict.passed:
+        console.print(f"[bold red]{made.path} was refused[/]; what serves goes on serving", highlight=False)
+        return REFUSED
+    if wishes.promote:
+        routing.promote(wishes.models, manifest.name, manifest.version, by=getpass.getuser(), why=why)
+        console.print(f"[bold]{made.path}[/] is production", highlight=False)
+    else:
+        after = f"hornpipe promote {manifest.name} {manifest.version}"
+        console.print(f"[bold]{made.path}[/] may serve  next: {after}", highlight=False)
+    return 0
+
+
+def doctor(run: str, runs: Path) -> int:
+    """What is wrong with a run: a folder of one, or the newest run of a model."""
+    from training.diagnosis import table
+    from training.doctor import examine
+    from training.run import Run
+
+    path = Path(run) if Path(run).is_dir() else runs / run
+    reading = Run.read(path)
+    console = _console()
+    console.print(f"[bold]{reading.path}[/]: {reading.status.state}, {reading.record.stopped}", highlight=False)
+    console.print(table(examine(reading.record)))
+    return 0
+
+
+def quantize(models: Path, name: str, version: int, variants: list[str] | None, promote: bool) -> int:
+    """Make variants of an existing version, as a new one."""
+    console = _console()
+    with console.status("starting TensorFlow ..."):
+        tensorflow()
+        from training import quantization
+        from training.progress import TrainingProgress
+    made = quantization.quantize(models, name, version, variants, TrainingProgress(console))
+    show(console, made.manifest)
+    wishes = Wishes(models, Path(), promote=promote)
+    return _conclude(console, made, wishes, f"hornpipe quantize {name} {version}")
+
+
+def report(models: Path, name: str, version: int, show_it: bool) -> int:
+    """Print where the page about a version lies, or open it."""
+    from training.report import REPORT
+
+    path = bundle.read_version(models, name, version).path / REPORT
+    if not path.exists():
+        raise DataError(str(path.parent), ["has no report: it was trained before there was one"])
+    print(path)  # noqa: T201  # it is the answer
+    if show_it and not webbrowser.open(path.absolute().as_uri()):
+        raise DataError(str(path), ["there is no browser here to open it with"])
+    return 0
+
+
+def compare(models: Path, name: str, first: int, second: int, output: Path | None) -> int:
+    """Write the page that puts two versions side by side, and print where."""
+    from training.compare import compare
+
+    path = output or Path(f"{name}-{first}-{second}.html")
+    bundle.replace_file(path, compare(models, name, first, second).encode())
+    print(path)  # noqa: T201  # it is the answer
+    return 0
+
+
+def show(console: Console, manifest: Manifest) -> None:
+    """What a person wants to know of a new version, in tables."""
     console.print(comparison(manifest), variants(manifest))
     console.print(f"serves as [bold]{manifest.chosen.variant}[/]: {manifest.chosen.why}", highlight=False)
-    if promote:
-        routing.promote(models, manifest.name, manifest.version, by=getpass.getuser(), why=f"hornpipe train {path}")
-        console.print(f"[bold]{bundle.path}[/] is production", highlight=False)
-    else:
-        console.print(
-            f"[bold]{bundle.path}[/]  next: hornpipe promote {manifest.name} {manifest.version}", highlight=False
-        )
-    return 0
+    if manifest.verdict is not None:
+        console.print(gate(manifest.verdict))
 
 
 def comparison(manifest: Manifest) -> Table:
@@ -49,7 +147,7 @@ def comparison(manifest: Manifest) -> Table:
     for baseline in manifest.baselines:
         table.add_column(baseline.name, justify="right")
     for name, metric in manifest.metrics.items():
-        others = [f"{baseline.metrics[name]:.4f}" for baseline in manifest.baselines]
+        others = [f"{each.metrics[name]:.4f}" if name in each.metrics else "" for each in manifest.baselines]
         table.add_row(name, f"{metric.value:.4f}", f"{metric.low:.4f}..{metric.high:.4f}", *others)
     return table
 
@@ -60,7 +158,7 @@ def variants(manifest: Manifest) -> Table:
     for name in ("variant", "size", "difference", manifest.headline, "1 row", "32 rows"):
         table.add_column(name, justify="left" if name == "variant" else "right")
     for variant in manifest.variants:
-        style = "bold" if variant.name == manifest.chosen.variant else None
+        style = "bold" if variant.name == manifest.chosen.variant else "dim" if variant.refused else None
         table.add_row(
             variant.name,
             f"{variant.size / 1e6:.2f} MB",
@@ -71,3 +169,19 @@ def variants(manifest: Manifest) -> Table:
             style=style,
         )
     return table
+
+
+def gate(verdict: Verdict) -> Table:
+    """Every reason of the gate."""
+    against = f"version {verdict.against}" if verdict.against else "nothing, since nothing serves"
+    table = Table(title=f"the gate, against {against}", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("check", "", "seen"):
+        table.add_column(name)
+    for reason in verdict.reasons:
+        table.add_row(reason.check, "[green]✓[/]" if reason.passed else "[red]refused[/]", reason.detail)
+    return table
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)  # a log has no width of its own

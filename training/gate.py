@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from contract.evidence import LOWER_IS_BETTER, Metric, Reason, Verdict
+from contract.features import Encoded, Encoder
 from contract.manifest import RegressionOutput
 from training import expectations
 from training.answers import Answers, Scores
 from training.bootstrap import mcnemar, paired
+from training.divisions import divisions
 from training.metrics import calibration_error
 from training.rows import Indices, RawRow
 from training.sections import GateSection, TrainingConfig
@@ -35,6 +37,21 @@ class HeldOut:
     labels: Labels
     slices: dict[str, Indices]
     seed: int
+
+
+def some(rows: int, most: int) -> Indices:
+    """At most `most` of so many rows, evenly spread."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.int64))
+
+
+def slice_rows(encoder: Encoder, encoded: Encoded, fewest: int) -> dict[str, Indices]:
+    """The rows of every category and numeric quantile of every feature that have rows enough, by name."""
+    found = {
+        f"{division.feature} {name}": np.flatnonzero(division.codes == code)
+        for division in divisions(encoder, encoded, fewest)
+        for code, name in enumerate(division.names)
+    }
+    return {name: rows for name, rows in found.items() if len(rows) >= fewest}
 
 
 def judge(

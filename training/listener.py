@@ -30,3 +30,26 @@ class Silent:
     def on_probe(self, probe: Probe) -> None: ...
 
     def on_note(self, text: str) -> None: ...
+
+
+class All:
+    """Several listeners as one, told in order."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def on_steps(self, count: int, loss: float) -> None:
+        for listener in self._listeners:
+            listener.on_steps(count, loss)
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        for listener in self._listeners:
+            listener.on_evaluation(evaluation)
+
+    def on_probe(self, probe: Probe) -> None:
+        for listener in self._listeners:
+            listener.on_probe(probe)
+
+    def on_note(self, text: str) -> None:
+        for listener in self._listeners:
+            listener.on_note(text)

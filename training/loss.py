@@ -36,8 +36,12 @@ class Loss:
         return tf.reduce_mean(self.rows(labels, logits))
 
     def rows(self, labels: Tensor, logits: Tensor) -> Tensor:
-        """The loss of each row, float32 [n]."""
+        """The loss of each row, float32 [n]. Logits of several members, [n, members] or [n, members, classes], have the
+        mean of their losses: each learns by itself, and not to lean on the others."""
         logits = tf.cast(logits, tf.float32)
+        if logits.shape.rank > (2 if self.task == "multiclass" else 1):
+            each = [self.rows(labels, member) for member in tf.unstack(logits, axis=1)]
+            return tf.reduce_mean(tf.stack(each), axis=0)
         match self.task:
             case "binary":
                 losses = self._binary(tf.cast(labels, tf.float32), logits)

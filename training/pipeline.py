@@ -1,52 +1,124 @@
-"""The table of contents of training: from a config to a published bundle."""
+"""The table of contents of training: from a config to a published, judged bundle."""
 
+import getpass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import keras
 
+from contract import bundle, routing
 from contract.bundle import Bundle
-from training import baselines, devices, evaluate, fit, model
+from contract.evidence import Verdict
+from contract.manifest import Manifest
+from training import devices, expectations, fit, gate, model, tracking
+from training.answers import Answers
+from training.assessment import assess
 from training.course import Course
 from training.data import prepare
+from training.doctor import examine
 from training.export import export
+from training.fit import Outcome
+from training.gate import HeldOut
+from training.listener import All, Listener
 from training.progress import TrainingProgress
-from training.rows import Prepared, Rows
+from training.rows import Prepared
 from training.run import Run
 from training.sections import TrainingConfig
-from training.task import Scores
+
+MOST_COMPARED = 20_000
 
 
-def run(config: TrainingConfig, models: Path, progress: TrainingProgress) -> Bundle:
-    """Train, evaluate and publish the next version of `config.name` under `models`.
+def run(config: TrainingConfig, models: Path, runs: Path, progress: TrainingProgress, *, fresh: bool = False) -> Bundle:
+    """Train, assess, judge and publish the next version of `config.name` under `models`; what is needed to go on after
+    a kill is kept under `runs`.
 
-    Raises DataError before training when the data is not what the config says, and ParityError after it when the
-    exported model does not answer as the trained one. In both cases `models` is as it was.
+    Raises ConfigError and DataError before training, Interrupted when it was asked to stop (the same call goes on), and
+    TrainingError, ParityError or ProofFailed where nothing can be published. `models` is as it was then.
     """
-    with progress.stage("reading and checking the data"):
-        prepared = prepare(config)
-    logits = train(config, prepared, progress)
-    threshold, seed = float(config.serving.threshold), config.training.seed  # type: ignore[arg-type]
-    with progress.stage("evaluating on the test rows"):
-        scores = score(logits, prepared.test)
-        metrics = evaluate.metrics_with_intervals(prepared.test.labels, scores, threshold, seed)
-    with progress.stage("fitting the baselines on the same split"):
-        fitted = tuple(each.baseline for each in baselines.fit(prepared, config))
-    with progress.stage("exporting, quantizing, proving and timing"):
-        return export(logits, prepared, config, models, metrics, fitted, threshold)
+    expectations.check_names(config)
+    with Run.open(runs, config, fresh) as folder, tracking.mlflow_run(config, folder.path) as mlflow:
+        with progress.stage("reading and checking the data"):
+            prepared = prepare(config, folder.path / "data")
+        folder.is_on(prepared.fingerprint)
+        progress.warn(prepared.warnings)
+        network = build(prepared, config)
+        outcome = train(network, prepared, config, folder, progress, [mlflow] if mlflow else [])
+        findings = examine(outcome.record)
+        assessment = assess(network, prepared, config, outcome, findings, progress.stage)
+        judge = Gate(prepared, config, models, progress)
+        with progress.stage("exporting, quantizing, proving and timing"):
+            made = export(network, prepared, config, assessment, models, judge)
+        note_verdict(models, made.manifest)
+        folder.published(made.path)
+        if mlflow is not None:
+            mlflow.finish(made)
+    return made
 
 
-def train(config: TrainingConfig, prepared: Prepared, progress: TrainingProgress) -> keras.Model:
-    """A trained model of packed inputs -> logits [n], with the weights of its best evaluation."""
+def build(prepared: Prepared, config: TrainingConfig) -> keras.Model:
+    """The network before training, the same each time."""
     with devices.building(config.training):
-        logits = model.build(prepared, config.model)
-    steps = Course(prepared.train, config.training).steps
-    with TemporaryDirectory(prefix="hornpipe-") as root, Run.open(Path(root), config) as run:  # noqa: SIM117
-        with progress.training(steps) as listener:
-            fit.fit(logits, prepared, config, run, listener)
-    return logits
+        return model.build(prepared, config.model)
 
 
-def score(logits: keras.Model, rows: Rows) -> Scores:
-    """Probabilities of the positive class, float32 [n]."""
-    return fit.predict(keras.Model(logits.input, keras.ops.sigmoid(logits.output)), rows.encoded)
+def train(
+    network: keras.Model,
+    prepared: Prepared,
+    config: TrainingConfig,
+    folder: Run,
+    progress: TrainingProgress,
+    others: list[Listener],
+) -> Outcome:
+    """Train in place, from where the run's folder is; the network then has the weights of its best evaluation. The
+    terminal, TensorBoard and `others` are told meanwhile."""
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress.training(Course(prepared.train, config.training).steps))
+        board = stack.enter_context(tracking.TensorBoard(folder.path / tracking.TENSORBOARD))
+        return fit.fit(network, prepared, config, folder, All(bar, board, *others))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Judges a staged bundle against what serves when it is asked."""
+
+    prepared: Prepared
+    config: TrainingConfig
+    models: Path
+    progress: TrainingProgress
+
+    def __call__(self, staged: Bundle) -> Verdict:
+        with self.progress.stage("comparing with what serves"):
+            number = routing.read(self.models, self.config.name).production
+            production = None
+            if number is not None:
+                production = Answers(bundle.read_version(self.models, self.config.name, number))
+            candidate = Answers(staged)
+            return gate.judge(candidate, production, self._held_out(), staged.manifest.metrics, self.config)
+
+    def _held_out(self) -> HeldOut:
+        """Test rows, evenly spread where there are very many."""
+        prepared, rows = self.prepared, gate.some(len(self.prepared.test), MOST_COMPARED)
+        test = prepared.test.take(rows)
+        return HeldOut(
+            task=prepared.task,
+            rows=prepared.raw_test(rows.tolist()),
+            labels=test.labels,
+            slices=gate.slice_rows(prepared.encoder, test.encoded, self.config.evaluation.slice_rows),
+            seed=self.config.training.seed,
+        )
+
+
+def note_verdict(models: Path, manifest: Manifest) -> None:
+    """The verdict as a line of the model's history."""
+    verdict = manifest.verdict
+    if verdict is not None:
+        failed = "; ".join(f"{reason.check}: {reason.detail}" for reason in verdict.reasons if not reason.passed)
+        routing.judged(
+            models,
+            manifest.name,
+            manifest.version,
+            passed=verdict.passed,
+            by=getpass.getuser(),
+            why=failed or f"{len(verdict.reasons)} checks passed",
+        )

@@ -1,7 +1,7 @@
 """What a person sees while a model trains: stages, a bar with loss and time left, each evaluation."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from contract.evidence import DataWarning
 from training.listener import Listener
 from training.signals import Evaluation, Probe
 
@@ -32,6 +33,12 @@ class TrainingProgress:
         with self.console.status(f"{title} ..."):
             yield
         self.console.print(f"[green]✓[/] {title} [dim]{time.perf_counter() - started:.1f} s[/]")
+
+    def warn(self, warnings: Sequence[DataWarning]) -> None:
+        """What the checks of the data have to say."""
+        for each in warnings:
+            where = f" {each.column}" if each.column else ""
+            self.console.print(f"  [yellow]![/] {each.check}{where}: {each.seen}; {each.advice}", highlight=False)
 
     @contextmanager
     def training(self, steps: int) -> Iterator[Listener]:

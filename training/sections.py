@@ -116,11 +116,13 @@ def _short_form(value: object) -> object:
 
 
 class TabularModel(Section):
-    """Numeric and category embeddings into a multilayer perceptron."""
+    """Numeric and category embeddings into `members` multilayer perceptrons, whose mean is the answer: on the flights a
+    few small ones together beat a large one."""
 
     preset: Literal["tabular"] = "tabular"
-    hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[256, 256, 256], min_length=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    members: int = Field(default=4, ge=1, le=32)
+    hidden: list[Annotated[int, Field(gt=0)]] = Field(default=[128, 128, 128], min_length=1)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
     batch_normalization: bool = False
     number_bins: int = Field(default=32, ge=2, le=512)
     category_width: int = Field(default=16, ge=1, le=512)
@@ -206,21 +208,21 @@ class TrainingSection(Section):
     the longest work that a kill can cost.
     """
 
-    epochs: int = Field(default=14, ge=1)
-    batch_size: int = Field(default=1024, ge=1)
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=512, ge=1)
     learning_rate: Annotated[float, Field(gt=0)] | Literal["find"] = 2e-3
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     plateau_patience: int = Field(default=2, ge=1)
     warmup: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=1e-2, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0)
     clip_norm: float | None = Field(default=None, gt=0)
     averaging: float = Field(default=0.99, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
     focal_gamma: float = Field(default=0.0, ge=0)
     mixed_precision: Literal["auto"] | bool = "auto"
-    evaluations_per_epoch: int = Field(default=1, ge=1)
-    patience: int = Field(default=4, ge=1)
+    evaluations_per_epoch: int = Field(default=2, ge=1)
+    patience: int = Field(default=3, ge=1)
     time_limit: float | None = Field(default=None, gt=0)
     checkpoint_seconds: float = Field(default=30.0, gt=0)
     devices: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

@@ -64,27 +64,27 @@ class ModelInputs:
             shapes["texts"] = ((len(self.texts),), "string")
         return {name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in shapes.items()}
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, suffix: str = "") -> Tensor:
         """float [n, width] -> logits float32 [n] or [n, classes]: the last layer, set to answer at first what the
         training labels say without looking at a row.
 
         Its bias starts at the log-odds, or at the logarithms of the class shares (Karpathy, A Recipe for Training
         Neural Networks, 2019: "init well"); a regression ends in mean + deviation * z, so that z is of the size of 1
         whatever the target's unit. Its weights start at a tenth of Glorot's, which keeps the first loss near that of
-        the shares.
+        the shares. `suffix` tells the layers of several such ends apart.
         """
         kernel = keras.initializers.VarianceScaling(scale=0.01, mode="fan_avg", distribution="uniform")
         bias = keras.initializers.Constant(self._bias().tolist())
         dense = keras.layers.Dense(
-            self.outputs, kernel_initializer=kernel, bias_initializer=bias, dtype="float32", name="logits"
+            self.outputs, kernel_initializer=kernel, bias_initializer=bias, dtype="float32", name=f"logits{suffix}"
         )(hidden)
         if self.task.name == "multiclass":
             return dense
-        z = keras.layers.Flatten(dtype="float32", name="flat")(dense)[:, 0]
+        z = keras.layers.Flatten(dtype="float32", name=f"flat{suffix}")(dense)[:, 0]
         if self.task.name == "binary":
             return z
         mean, deviation = target_scale(self.sample.labels)
-        return keras.layers.Rescaling(deviation, mean, dtype="float32", name="unit")(z)
+        return keras.layers.Rescaling(deviation, mean, dtype="float32", name=f"unit{suffix}")(z)
 
     def _bias(self) -> NDArray[np.float64]:
         """Where the logits start, float64 [outputs]."""

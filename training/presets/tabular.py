@@ -1,4 +1,4 @@
-"""The preset `tabular`: numbers and categories, embedded, into a multilayer perceptron."""
+"""The preset `tabular`: numbers and categories, embedded, into a few small multilayer perceptrons that vote."""
 
 from typing import Any
 
@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from contract.features import FIRST_KNOWN
 from training.presets.inputs import ModelInputs, Tensor
 from training.sections import TabularModel
+from training.task import TaskName
+
+# A probability beyond which float32 cannot tell from 0 or 1 once it is a logit.
+SMALLEST = 1e-6
 
 
 @keras.saving.register_keras_serializable(package="hornpipe")
@@ -60,14 +64,49 @@ class NumberEncoding(keras.layers.Layer):  # type: ignore[misc]  # keras has no 
         return {**super().get_config(), "numbers": self.numbers, "bins": self.bins}
 
 
+@keras.saving.register_keras_serializable(package="hornpipe")
+class Together(keras.layers.Layer):  # type: ignore[misc]  # keras has no type information
+    """Logits of several members, [n, members] or [n, members, classes] -> those of the mean of their answers, [n] or
+    [n, classes]. In training they are left apart, and each has its own loss: trained on their mean, members would learn
+    to lean on one another (Lee et al.: Why M Heads are Better than One, 2015, section 4)."""
+
+    def __init__(self, task: TaskName, **options: Any) -> None:  # noqa: ANN401  # Keras' own options
+        super().__init__(**{"dtype": "float32"} | options)
+        self.task = task
+
+    def call(self, logits: Tensor, training: bool | None = None) -> Tensor:
+        if training:
+            return logits
+        match self.task:
+            case "binary":
+                mean = keras.ops.mean(keras.ops.sigmoid(logits), axis=1)
+                mean = keras.ops.clip(mean, SMALLEST, 1 - SMALLEST)
+                return keras.ops.log(mean) - keras.ops.log1p(-mean)
+            case "multiclass":
+                mean = keras.ops.mean(keras.ops.softmax(logits, axis=-1), axis=1)
+                return keras.ops.log(keras.ops.maximum(mean, SMALLEST))
+            case _:
+                return keras.ops.mean(logits, axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "task": self.task}
+
+
 def build(inputs: ModelInputs, section: TabularModel) -> keras.Model:
     """Packed numbers and categories -> logits."""
     packed = inputs.packed()
-    hidden = _encoded(packed, inputs, section)
+    encoded = _encoded(packed, inputs, section)
+    ends = [_member(encoded, f"_{member}", inputs, section) for member in range(section.members)]
+    logits = Together(inputs.task.name, name="together")(keras.ops.stack(ends, axis=1)) if len(ends) > 1 else ends[0]
+    return keras.Model(packed, logits, name="tabular")
+
+
+def _member(hidden: Tensor, suffix: str, inputs: ModelInputs, section: TabularModel) -> Tensor:
+    """A multilayer perceptron of its own on the shared encoding -> logits."""
     for i, width in enumerate(section.hidden):
-        hidden = _dense(hidden, i, width, section)
-        hidden = keras.layers.Dropout(section.dropout, name=f"dropout_{i}")(hidden)
-    return keras.Model(packed, inputs.logits(hidden), name="tabular")
+        hidden = _dense(hidden, f"{i}{suffix}", width, section)
+        hidden = keras.layers.Dropout(section.dropout, name=f"dropout_{i}{suffix}")(hidden)
+    return inputs.logits(hidden, suffix)
 
 
 def _encoded(packed: dict[str, Tensor], inputs: ModelInputs, section: TabularModel) -> Tensor:
@@ -84,10 +123,10 @@ def _encoded(packed: dict[str, Tensor], inputs: ModelInputs, section: TabularMod
     return keras.layers.Concatenate(name="inputs")(parts) if len(parts) > 1 else parts[0]
 
 
-def _dense(hidden: Tensor, i: int, width: int, section: TabularModel) -> Tensor:
+def _dense(hidden: Tensor, i: str, width: int, section: TabularModel) -> Tensor:
     dense = keras.layers.Dense(
         width,
-        activation=None if section.batch_normalization else "relu",
+        activation=None if section.batch_normalization else "silu",
         use_bias=not section.batch_normalization,
         kernel_initializer="he_normal",
         name=f"hidden_{i}",
@@ -95,4 +134,4 @@ def _dense(hidden: Tensor, i: int, width: int, section: TabularModel) -> Tensor:
     if not section.batch_normalization:
         return dense(hidden)
     normalised = keras.layers.BatchNormalization(name=f"normalisation_{i}")(dense(hidden))
-    return keras.layers.ReLU(name=f"relu_{i}")(normalised)
+    return keras.layers.Activation("silu", name=f"silu_{i}")(normalised)

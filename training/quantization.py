@@ -1,0 +1,82 @@
+"""`hornpipe quantize`: variants of an existing version, as a new version with the same weights."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+from pydantic import ValidationError
+
+from contract import bundle
+from contract.bundle import Bundle
+from contract.manifest import RegressionOutput
+from training import fit, pipeline
+from training.assessment import Assessment
+from training.data import prepare
+from training.errors import ConfigError, DataError, did_you_mean
+from training.evaluate import Decisions
+from training.export import WEIGHTS, export
+from training.progress import TrainingProgress
+from training.report import results_of
+from training.results import Results
+from training.rows import Prepared
+from training.sections import TrainingConfig, VariantName
+
+
+def quantize(models: Path, name: str, version: int, variants: list[str] | None, progress: TrainingProgress) -> Bundle:
+    """Publish the version again with the variants given, by default those of its config.
+
+    The data must still be where they were: the ranges of activations come from training rows, and every variant is
+    measured on the test rows. Raises ConfigError, DataError or BundleError.
+    """
+    source = bundle.read_version(models, name, version)
+    bundle.verify(source)
+    config = _config(source, variants)
+    with TemporaryDirectory(prefix="hornpipe-") as scratch:
+        with progress.stage("reading the data again"):
+            prepared = prepare(config, Path(scratch))
+            _same_data(source, prepared)
+        network = pipeline.build(prepared, config)
+        network.load_weights(source.path / WEIGHTS)
+        results = results_of(source)
+        decisions = _decisions(source, results)
+        scores = decisions.scores(prepared.task, fit.predict(network, prepared.validation.encoded))
+        assessment = Assessment(results, source.manifest.baselines, decisions, scores)
+        judge = pipeline.Gate(prepared, config, models, progress)
+        with progress.stage("exporting, quantizing, proving and timing"):
+            made = export(network, prepared, config, assessment, models, judge)
+        pipeline.note_verdict(models, made.manifest)
+    return made
+
+
+def _config(source: Bundle, variants: list[str] | None) -> TrainingConfig:
+    """The config of the version, with other variants where they are asked for."""
+    if not (source.path / WEIGHTS).exists():
+        raise DataError(str(source.path), [f"{WEIGHTS} is missing: the version was trained before there was one"])
+    known = get_args(VariantName)
+    if unknown := [each for each in variants or [] if each not in known]:
+        raise ConfigError("--variants", [f"{each}: unknown variant; {did_you_mean(each, known)}" for each in unknown])
+    try:
+        config = TrainingConfig.model_validate_json(json.dumps(source.manifest.config))
+    except ValidationError as error:
+        raise ConfigError(
+            str(source.path), [f"its config is of another Hornpipe: {error.errors()[0]['msg']}"]
+        ) from error
+    if variants is None:
+        return config
+    asked = config.quantization.model_copy(update={"variants": variants})
+    return config.model_copy(update={"quantization": asked})
+
+
+def _decisions(source: Bundle, results: Results) -> Decisions:
+    """What was decided when the version was trained: it is the same network."""
+    output = source.manifest.output
+    half_width = output.half_width if isinstance(output, RegressionOutput) else 0.0
+    return Decisions(source.manifest.temperature, results.threshold, half_width)
+
+
+def _same_data(source: Bundle, prepared: Prepared) -> None:
+    was = source.manifest.data
+    if prepared.fingerprint != was.fingerprint:
+        problem = f"the data at {was.source} are not those that {source.path} was trained on"
+        raise DataError("data", [f"{problem} (fingerprint {was.fingerprint[:12]}, now {prepared.fingerprint[:12]})"])
