@@ -10,9 +10,7 @@ def number(value: float) -> str:
 
 def rate(value: float) -> str:
     """A learning rate that was computed from what was seen: one digit, for the rule behind it knows no more."""
-    text = f"{value:.0e}"
-    plain = f"{float(text):.10f}".rstrip("0")
-    return plain if float(text) >= 1e-4 else text
+    return f"{float(f'{value:.0e}'):g}"
 
 
 def in_code(hint: str) -> str:

@@ -49,6 +49,6 @@ def _finding(finding: Finding) -> RenderableType:
     lines = [
         Text(finding.cause),
         Text(f"{sparkline(finding.series)}  {evidence}".strip(), style="dim"),
-        Text.assemble("try ", (finding.fix, "bold")),
+        Text.assemble("try ", (finding.fix.removeprefix("# "), "bold")),
     ]
     return Group(title, *(Padding(line, (0, 0, 0, 2)) for line in lines))

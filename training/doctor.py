@@ -10,6 +10,7 @@ from contract.evidence import Finding
 from training.rules_data import bad_output_bias, imbalance_ignored, input_bound, unnormalised_inputs
 from training.rules_layers import (
     dead_relu,
+    exploding_from_the_start,
     exploding_gradients,
     same_output,
     saturated_activation,
@@ -34,22 +35,19 @@ class Rule:
     judge: Callable[[Record, Facts], Finding | None]
     unless: frozenset[str] = frozenset()
 
-    @property
-    def name(self) -> str:
-        return self.judge.__name__
-
 
 _INPUTS = frozenset({"unnormalised_inputs"})
 _START = _INPUTS | {"bad_output_bias"}
-_SPEED = _START | {"learning_rate_too_high"}
-_LAYERS = _SPEED | {"dead_relu", "saturated_activation", "vanishing_gradients", "exploding_gradients"}
+_SPEED = _START | {"exploding_gradients", "learning_rate_too_high"}
+_LAYERS = _SPEED | {"dead_relu", "saturated_activation", "vanishing_gradients"}
 _LEARNING = _LAYERS | {"learning_rate_too_low"}
 
 # In this order: a rule stands behind all that are in its `unless`.
 RULES = (
     Rule(unnormalised_inputs),
     Rule(bad_output_bias, unless=_INPUTS),
-    Rule(learning_rate_too_high, unless=_INPUTS),
+    Rule(exploding_from_the_start, unless=_START),
+    Rule(learning_rate_too_high, unless=_INPUTS | {"exploding_gradients"}),
     Rule(dead_relu, unless=_INPUTS | {"learning_rate_too_high"}),
     Rule(saturated_activation, unless=_SPEED),
     Rule(vanishing_gradients, unless=_SPEED | {"dead_relu", "saturated_activation"}),
@@ -58,8 +56,8 @@ RULES = (
     Rule(same_output, unless=_LEARNING),
     Rule(loss_not_falling, unless=_LEARNING | {"same_output"}),
     Rule(underfitting, unless=_LEARNING | {"same_output", "loss_not_falling"}),
-    Rule(overfitting, unless=_SPEED),
-    Rule(validation_far_from_train),
+    Rule(validation_far_from_train, unless=_SPEED),
+    Rule(overfitting, unless=_SPEED | {"validation_far_from_train"}),
     Rule(imbalance_ignored, unless=_LEARNING | {"same_output", "loss_not_falling", "underfitting"}),
     Rule(input_bound),
 )
@@ -72,7 +70,7 @@ def examine(record: Record) -> tuple[Finding, ...]:
     found: dict[str, Finding] = {}
     for rule in RULES:
         if not rule.unless & found.keys() and (finding := rule.judge(record, record.facts)) is not None:
-            found[rule.name] = finding
+            found[finding.rule] = finding
     return tuple(found.values())
 
 
@@ -86,7 +84,7 @@ class Doctor:
     def __init__(self, record: Record | None = None) -> None:
         self._said: set[str] = set()
         for i in range(len(record.evaluations) if record else 0):
-            self.news(_until(record, i))  # type: ignore[arg-type]  # there is a record where it has evaluations
+            self.news(until(record, i))  # type: ignore[arg-type]  # there is a record where it has evaluations
 
     def news(self, record: Record) -> tuple[Finding, ...]:
         """What is wrong and has not been said yet; to be asked after every evaluation."""
@@ -95,7 +93,7 @@ class Doctor:
         return new
 
 
-def _until(record: Record, i: int) -> Record:
+def until(record: Record, i: int) -> Record:
     """The record as it was right after evaluation `i`."""
     step = record.evaluations[i].step
     return record.model_copy(
@@ -111,7 +109,6 @@ def _until(record: Record, i: int) -> Record:
 
 # Karpathy, A Recipe for Training Neural Networks, "overfit one batch": the loss must go to (nearly) zero.
 NEARLY_ZERO = 0.01
-_OF_OTHER_ROWS = frozenset({"overfitting", "validation_far_from_train", "imbalance_ignored", "input_bound"})
 
 
 def overfit_verdict(final_loss: float, base_loss: float, record: Record) -> Finding | None:
@@ -121,8 +118,8 @@ def overfit_verdict(final_loss: float, base_loss: float, record: Record) -> Find
     """
     if final_loss < NEARLY_ZERO * base_loss:
         return None
-    causes = [finding for finding in examine(record) if finding.rule not in _OF_OTHER_ROWS]
-    evidence = {"final_loss": final_loss, "loss_of_class_shares": base_loss}
+    causes = [finding for finding in examine(record) if finding.rule in _LEARNING]
+    evidence = {"final_loss": final_loss, "loss_of_constant_answer": base_loss}
     if causes:
         return causes[0].model_copy(update={"severity": "error", "evidence": causes[0].evidence | evidence})
     return Finding(

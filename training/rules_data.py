@@ -36,16 +36,18 @@ def bad_output_bias(record: Record, facts: Facts) -> Finding | None:
     """Before training the loss is above twice (regression: four times) that of giving the class shares (or the mean),
     though the answers are no wilder than an untrained network's should be: only their middle is wrong (Karpathy, A
     Recipe for Training Neural Networks, "verify loss @ init" and "init well")."""
-    wild = _first_deviation(record)
-    limit = 4.0 if facts.task == "regression" else 2.0
-    unit = max(record.probes[0].label_spread, 1e-12) if record.probes and facts.task == "regression" else 1.0
-    if facts.initial_loss < limit * facts.base_loss or wild is None or wild > 3 * unit:
+    deviation = _first_deviation(record)
+    if deviation is None:
+        return None
+    limit, unit = (4.0, record.probes[0].label_spread) if facts.task == "regression" else (2.0, 1.0)
+    # The first batch too: a few rows can make the mean of all anything.
+    if min(facts.initial_loss, record.probes[0].loss) < limit * facts.base_loss or deviation > 3 * unit:
         return None
     return Finding(
         rule="bad_output_bias",
         severity="warning",
         step=0,
-        evidence={"first_loss": facts.initial_loss, "loss_of_class_shares": facts.base_loss},
+        evidence={"first_loss": facts.initial_loss, "loss_of_constant_answer": facts.base_loss},
         series=readings.points(record.losses),
         cause="Before training the network's answers are far from the usual answer, so the first steps only learn what "
         "is already known.",

@@ -14,6 +14,7 @@ from training.signals import Facts, LayerSignal, Record
 HALF = 0.5
 # SageMaker Debugger, VanishingGradient: mean absolute gradient.
 VANISHED = 1e-7
+EXPLODED = 100
 
 
 def dead_relu(record: Record, facts: Facts) -> Finding | None:
@@ -108,37 +109,67 @@ def vanishing_gradients(record: Record, facts: Facts) -> Finding | None:
     )
 
 
-def exploding_gradients(record: Record, facts: Facts) -> Finding | None:
-    """A gradient is not finite (SageMaker Debugger, ExplodingTensor); or its norm is above a hundred times what there
-    is to learn in the median of the latest probes; or one is a hundred times the median of those before it, and above
-    ten. The multiples are ours; clipping at a typical norm is Pascanu, Mikolov, Bengio (ICML 2013), section 3.2."""
-    norms = readings.of_probes(record, lambda probe: probe.gradient_norm)
-    infinite = len(record.probes) - len(norms)
-    latest, scale = readings.latest(norms), max(facts.base_loss, 1e-12)
-    if latest is None:
+def exploding_from_the_start(record: Record, facts: Facts) -> Finding | None:
+    """Before the first step the norm of the gradient is above a hundred times what there is to learn, and the run has
+    not got over it: it still is, or the loss became infinite, or is still above that of the class shares. The hundred
+    is ours; that layers must neither blow up nor shrink what passes is He et al. (ICCV 2015), section 2.2."""
+    norms, latest = _norms(record), readings.latest(_norms(record))
+    if latest is None or norms[0][1] < EXPLODED * facts.base_loss:
         return None
-    values = [value for _, value in norms]
-    typical, largest = median(values), max(values)
-    spiked = any(
-        value > max(100 * median(values[:i]), 10 * scale) for i, value in enumerate(values) if i >= readings.LATEST
+    last = record.evaluations[-1:]
+    lost = any(max(each.validation_loss, each.sample_loss or 0.0) > facts.base_loss for each in last)
+    if latest < EXPLODED * facts.base_loss and not record.rollbacks and not lost:
+        return None
+    return Finding(
+        rule="exploding_gradients",
+        severity="error",
+        step=int(norms[0][0]),
+        layer=_steepest_layer(record),
+        evidence={"first_norm": norms[0][1], "latest_norm": latest, "first_loss": facts.initial_loss},
+        series=_logarithms(norms),
+        cause="Every layer makes what passes through it larger, so that the untrained network is wrong by far and its "
+        "first steps are blind.",
+        fix=tabular(
+            facts,
+            "model.batch_normalization = true",
+            'kernel_initializer="he_normal" for every layer, or keras.layers.BatchNormalization between them',
+        ),
     )
-    if not infinite and latest < 100 * scale and not spiked:
+
+
+def exploding_gradients(record: Record, facts: Facts) -> Finding | None:
+    """In training a gradient is not finite (SageMaker Debugger, ExplodingTensor), or its norm is a hundred times the
+    median of those before it and ten times what there is to learn, and nothing clips it. The multiples are ours;
+    clipping at a typical norm is Pascanu, Mikolov, Bengio (ICML 2013), section 3.2."""
+    norms = _norms(record)
+    values = [value for _, value in norms]
+    infinite = len(record.probes) - len(norms)
+    spiked = any(
+        value > max(EXPLODED * median(values[:i]), 10 * facts.base_loss)
+        for i, value in enumerate(values)
+        if i >= readings.LATEST
+    )
+    if not norms or not (infinite or (spiked and facts.clip_norm is None)):
         return None
     return Finding(
         rule="exploding_gradients",
         severity="error" if infinite else "warning",
         step=int(max(norms, key=lambda point: point[1])[0]),
         layer=_steepest_layer(record),
-        evidence={"largest_norm": largest, "typical_norm": typical, "not_finite": infinite},
+        evidence={"largest_norm": max(values), "typical_norm": median(values), "not_finite": infinite},
         series=_logarithms(norms),
-        cause=f"The network wants to change by far too much at once: a gradient of {number(largest)} throws away "
-        "what was learned before.",
-        fix=f"training.clip_norm = {rate(min(typical, scale))}",
+        cause=f"Now and then a batch wants to change the network by far too much: a gradient of {number(max(values))} "
+        "throws away what was learned before.",
+        fix=f"training.clip_norm = {rate(median(values))}",
     )
 
 
+def _norms(record: Record) -> Points:
+    return readings.of_probes(record, lambda probe: probe.gradient_norm)
+
+
 def _steepest_layer(record: Record) -> str | None:
-    signals = [each for each in record.probes[-1].layers if each.gradient is not None and math.isfinite(each.gradient)]
+    signals = [each for each in record.probes[0].layers if each.gradient is not None and math.isfinite(each.gradient)]
     return max(signals, key=lambda each: each.gradient or 0.0).layer if signals else None
 
 
@@ -153,11 +184,17 @@ def same_output(record: Record, facts: Facts) -> Finding | None:
         rule="same_output",
         severity="error",
         step=int(series[-1][0]),
-        evidence={"spread_of_answers_over_that_of_labels": spread},
+        evidence={"spread_of_answers_over_that_of_labels": spread, "weights_left": (left := _weights_left(record))},
         series=series,
         cause="Every row gets the same answer, whatever is in it: the network does not look at its inputs.",
-        fix="training.weight_decay = 0.0",
+        fix="training.weight_decay = 0.0" if left < HALF else 'training.learning_rate = "find"',
     )
+
+
+def _weights_left(record: Record) -> float:
+    """The norms of the layers' weights at the latest probe, as a share of those at the first."""
+    first, last = (sum(each.weight or 0.0 for each in record.probes[i].layers) for i in (0, -1))
+    return last / first if first else 0.0
 
 
 def _logarithms(series: Points) -> Points:

@@ -8,10 +8,11 @@ from training.signals import Evaluation, Facts, Record
 # SageMaker Debugger, LossNotDecreasing: a fall of less than 0.1%.
 NO_FALL = 0.001
 # Weights that change by a thousandth a step learn well, much more is too fast, much less too slow (Karpathy, CS231n
-# notes, "Ratio of weights:updates"). Ten and a tenth of it are "much" here, and never enough alone: the loss must
-# suffer too. (SageMaker Debugger, WeightUpdateRatio, has 10 and 1e-8: by then nothing else needs saying.)
+# notes, "Ratio of weights:updates"); the first steps of healthy runs reach a hundredth. Thirty times and a tenth of
+# it are "much" here, and never enough alone: the loss must suffer too. (SageMaker Debugger, WeightUpdateRatio, has 10
+# and 1e-8: by then nothing else needs saying.)
 GOOD_UPDATE = 1e-3
-FAST_UPDATE, WILD_UPDATE, SLOW_UPDATE = 1e-2, 1e-1, 1e-4
+FAST_UPDATE, WILD_UPDATE, SLOW_UPDATE = 3e-2, 1e-1, 1e-4
 # No better than knowing only how frequent the classes are: within 2% of that loss.
 NO_BETTER = 0.98
 
@@ -97,7 +98,7 @@ def loss_not_falling(record: Record, facts: Facts) -> Finding | None:
         evidence={"first_loss": facts.initial_loss, "lowest_loss": lowest},
         series=losses,
         cause="The network learns nothing: what it was told to make smaller is as large as before training.",
-        fix='training.learning_rate = "find"',
+        fix='training.learning_rate = "find"  # if that changes nothing, the inputs do not tell the target',
     )
 
 
@@ -113,7 +114,7 @@ def underfitting(record: Record, facts: Facts) -> Finding | None:
             rule="underfitting",
             severity="error",
             step=_last_step(record),
-            evidence={"train_loss": losses[-1][1], "loss_of_class_shares": facts.base_loss},
+            evidence={"train_loss": losses[-1][1], "loss_of_constant_answer": facts.base_loss},
             series=losses,
             cause="Even on the rows it learns from, the network answers no better than somebody who looks at no row.",
             fix=tabular(facts, "model.hidden = [256, 256, 256]", "give it more and wider layers"),
@@ -135,7 +136,7 @@ def _ended_early(record: Record, facts: Facts) -> Finding | None:
         rule="underfitting",
         severity="warning",
         step=_last_step(record),
-        evidence={"fall_in_last_third": fall, "last_loss": values[-1], "loss_of_class_shares": facts.base_loss},
+        evidence={"fall_in_last_third": fall, "last_loss": values[-1], "loss_of_constant_answer": facts.base_loss},
         series=losses,
         cause="Training ended while the network was still getting better quickly.",
         fix=f"training.epochs = {round(2 * epochs)}",

@@ -76,7 +76,8 @@ class Facts(Part):
     `initial_loss` is the loss of the untrained network on training rows, `base_loss` that of always answering the class
     shares (or the mean). `input_scales` are the largest absolute mean and deviation over the network's own first
     inputs, after the preset's normalisation (Prober.input_scales). `class_shares` is empty for regression. `preset` is
-    the config's model.preset and `split` its split.by, for the advice; empty where not known.
+    the config's model.preset, `split` its split.by (both for the advice; empty where not known) and `clip_norm` its
+    training.clip_norm.
     """
 
     task: Literal["binary", "multiclass", "regression"]
@@ -92,6 +93,7 @@ class Facts(Part):
     steps_per_epoch: int
     preset: str = ""
     split: str = ""
+    clip_norm: float | None = None
 
 
 class Record(Part):
