@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from contract.evidence import Metric, Slice
 from training import calibration, classes, importance, slices, threshold
-from training import metrics as of_task
-from training.bootstrap import RESAMPLES, intervals, mean
+from training.bootstrap import intervals, mean
 from training.importance import Predict
 from training.results import Importance, Residuals, Results, ThresholdChoice
 from training.rows import Prepared
 from training.sections import TrainingConfig
-from training.task import TASKS, Labels, Scores, Task
+from training.task import Labels, Scores, Task
 
 _MOST_RESIDUALS = 1000
 
@@ -135,17 +134,3 @@ def _residuals(labels: Labels, values: Scores, half_width: float, config: Traini
         wanted_coverage=calibration.COVERAGE,
         coverage=mean(within, resamples=config.evaluation.resamples, seed=config.training.seed),
     )
-
-
-# The binary task by itself, as pipeline, export and variants asked for it before there were others.
-HEADLINE = TASKS["binary"].headline
-
-
-def metrics(labels: Labels, scores: Scores, threshold: float) -> dict[str, float]:
-    return of_task.metrics(TASKS["binary"], labels, scores, threshold)
-
-
-def metrics_with_intervals(
-    labels: Labels, scores: Scores, threshold: float, seed: int, resamples: int = RESAMPLES
-) -> dict[str, Metric]:
-    return intervals(TASKS["binary"], labels, scores, threshold, seed=seed, resamples=resamples)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, confusion_matrix, precision_recall_fscore_support
 
+from contract.features import Encoded
+from contract.manifest import ImageFeature, TextFeature
 from training.bootstrap import intervals
 from training.classes import by_class, confusion, curves, decided
 from training.evaluate import decide, evaluate
@@ -14,7 +16,7 @@ from training.metrics import metrics
 from training.results import Results
 from training.task import TASKS
 
-from .test_baselines import configured, of_numbers
+from .test_baselines import configured, of_numbers, prepared
 from .test_metrics import BINARY, binary_rows, multiclass_rows
 
 
@@ -34,17 +36,17 @@ def of_logits(task, rows=4000, seed=0):
 
 
 def evaluated(task, **serving):
-    prepared, network = of_logits(task)
+    data, network = of_logits(task)
     checked = configured(task, **serving)
-    decisions = decide(prepared, network(prepared.validation.encoded), checked)
+    decisions = decide(data, network(data.validation.encoded), checked)
     results = evaluate(
-        prepared,
-        network(prepared.test.encoded),
+        data,
+        network(data.test.encoded),
         decisions,
         checked,
-        lambda encoded: decisions.scores(prepared.task, network(encoded)),
+        lambda encoded: decisions.scores(data.task, network(encoded)),
     )
-    return prepared, network, decisions, results
+    return data, network, decisions, results
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -61,17 +63,17 @@ def test_results_are_whole_and_come_back_from_json(task):
 
 
 def test_a_binary_network_is_calibrated_and_its_threshold_chosen_before_it_is_measured():
-    prepared, network, decisions, results = evaluated("binary", threshold="f1")
+    data, network, decisions, results = evaluated("binary", threshold="f1")
     assert decisions.temperature == pytest.approx(3, rel=0.15)
-    scores = BINARY.scores(network(prepared.test.encoded) / np.float32(decisions.temperature))
-    expected = metrics(BINARY, prepared.test.labels, scores, decisions.limit)
+    scores = BINARY.scores(network(data.test.encoded) / np.float32(decisions.temperature))
+    expected = metrics(BINARY, data.test.labels, scores, decisions.limit)
     assert {name: metric.value for name, metric in results.metrics.items()} == pytest.approx(expected)
     assert results.threshold == decisions.threshold
     assert 0.2 < decisions.limit < 0.5
     assert results.reliability.error_after < results.reliability.error_before
     assert results.reliability.error_after == results.metrics["calibration_error"].value
     assert list(results.roc) == ["yes"]
-    assert sum(map(sum, results.confusion)) == len(prepared.test)
+    assert sum(map(sum, results.confusion)) == len(data.test)
     (true_negative, false_positive), (false_negative, true_positive) = results.confusion
     assert results.metrics["precision"].value == true_positive / (true_positive + false_positive)
     assert results.by_class["no"].recall.value == true_negative / (true_negative + false_positive)
@@ -88,11 +90,11 @@ def test_many_classes_have_no_threshold():
 
 
 def test_a_regression_has_an_interval_that_holds_nine_in_ten():
-    prepared, network, decisions, results = evaluated("regression")
+    data, network, decisions, results = evaluated("regression")
     assert decisions.temperature == 1
     assert decisions.half_width == pytest.approx(0.5 * 1.645, rel=0.1)
     coverage = results.residuals.coverage
-    errors = np.abs(prepared.test.labels - network(prepared.test.encoded))
+    errors = np.abs(data.test.labels - network(data.test.encoded))
     assert coverage.value == pytest.approx((errors <= decisions.half_width).mean())
     assert coverage.low < 0.9 < coverage.high
     assert len(results.residuals.points) == 1000
@@ -101,21 +103,21 @@ def test_a_regression_has_an_interval_that_holds_nine_in_ten():
 
 
 def test_what_is_switched_off_is_not_done():
-    prepared, network = of_logits("binary")
+    data, network = of_logits("binary")
     checked = configured("binary")
     off = checked.evaluation.model_copy(update={"slices": False, "importance": False, "calibrate": False})
     checked = checked.model_copy(update={"evaluation": off})
-    decisions = decide(prepared, network(prepared.validation.encoded), checked)
-    results = evaluate(prepared, network(prepared.test.encoded), decisions, checked, lambda _: pytest.fail("asked"))
+    decisions = decide(data, network(data.validation.encoded), checked)
+    results = evaluate(data, network(data.test.encoded), decisions, checked, lambda _: pytest.fail("asked"))
     assert (decisions.temperature, results.slices, results.importance) == (1.0, (), ())
 
 
 def test_a_promise_of_validation_that_test_rows_break_is_a_warning():
-    prepared, network = of_logits("binary")
+    data, network = of_logits("binary")
     checked = configured("binary", threshold={"precision": 0.9})
-    decisions = decide(prepared, network(prepared.validation.encoded), checked)
-    lucky = replace(prepared, test=replace(prepared.test, labels=1 - prepared.test.labels))
-    (warning,) = evaluate(lucky, network(prepared.test.encoded), decisions, checked).warnings
+    decisions = decide(data, network(data.validation.encoded), checked)
+    lucky = replace(data, test=replace(data.test, labels=1 - data.test.labels))
+    (warning,) = evaluate(lucky, network(data.test.encoded), decisions, checked).warnings
     assert warning.check == "wanted precision"
 
 
@@ -173,9 +175,26 @@ def test_of_very_many_classes_the_hardest_have_curves():
 
 
 def test_multiclass_logits_that_are_not_finite_are_named():
-    prepared, network = of_logits("multiclass")
-    logits = network(prepared.test.encoded)
+    data, network = of_logits("multiclass")
+    logits = network(data.test.encoded)
     logits[7] = np.nan
-    decisions = decide(prepared, network(prepared.validation.encoded), configured("multiclass"))
+    decisions = decide(data, network(data.validation.encoded), configured("multiclass"))
     with pytest.raises(ValueError, match="not finite"):
-        evaluate(prepared, logits, decisions, configured("multiclass"))
+        evaluate(data, logits, decisions, configured("multiclass"))
+
+
+def test_pictures_and_texts_are_evaluated_too():
+    random = np.random.default_rng(0)
+    dark = random.random(2400) < 0.5
+    image = (random.integers(0, 100, (2400, 6, 6, 1)) + np.where(dark, 0, 120)[:, None, None, None]).astype(np.uint8)
+    texts = np.array([["word " * count] for count in random.integers(1, 30, 2400)], dtype=object)
+    labels = random.integers(0, 3, 2400).astype(np.int32)
+    logits = (3 * np.eye(3)[labels] * ~dark[:, None] + random.normal(size=(2400, 3))).astype(np.float32)
+    features = [ImageFeature(name="photo", shape=(6, 6, 1)), TextFeature(name="title", required=True, example="word")]
+    encoded = Encoded(np.empty((2400, 0), np.float32), np.empty((2400, 0), np.int32), image, texts)
+    data, checked = prepared("multiclass", features, encoded, labels, ("a", "b", "c")), configured("multiclass")
+    decisions = decide(data, logits[1200:1800], checked)
+    results = evaluate(data, logits[1800:], decisions, checked, lambda _: logits[1800:])
+    assert "photo" in results.slices[0].where
+    assert results.slices[0].metric.high < results.metrics["f1_macro"].low
+    assert results.importance == ()  # of one text alone
