@@ -338,6 +338,7 @@ class Loop:
             steps_per_epoch=self._course.steps_per_epoch,
             preset=self._config.model.preset,
             split=self._config.split.by,
+            clip_norm=self._section.clip_norm,
         )
 
 
