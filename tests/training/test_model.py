@@ -13,7 +13,7 @@ from training.rows import Prepared
 from training.sections import BuilderModel, ImageModel, SavedKerasModel, TabularModel, TextModel
 
 PRESETS: dict[str, tuple[Any, Any]] = {
-    "tabular": ([*NUMBERS, CATEGORY], TabularModel(hidden=[16], dropout=0.0)),
+    "tabular": ([*NUMBERS, CATEGORY], TabularModel(members=3, hidden=[16], dropout=0.0)),
     "image": ([picture()], ImageModel(preset="image", widths=[8], dropout=0.0)),
     "text": (TEXTS, TextModel(preset="text", vocabulary_size=50, words=6, width=8, hidden=8)),
 }
@@ -60,7 +60,7 @@ def test_a_regression_of_any_unit_learns_alike() -> None:
         x = np.nan_to_num(data.sample.encoded.numbers[:, 0])
         targets = ((3 + 2 * x) * unit).astype(np.float32)
         data.sample.labels[:] = targets
-        network = build(data, TabularModel(hidden=[16], dropout=0.0, number_bins=4))
+        network = build(data, TabularModel(members=1, hidden=[16], dropout=0.0, number_bins=4))
         inputs, deviation = arrays(network, data.sample.encoded), targets.std()
 
         def loss(truth: Any, values: Any, deviation: Any = deviation) -> Any:

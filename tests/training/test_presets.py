@@ -50,14 +50,27 @@ def test_a_tabular_network_may_normalise_its_batches() -> None:
     import keras
 
     data = prepared([*NUMBERS, CATEGORY])
-    network = build(data, TabularModel(hidden=[16, 8], batch_normalization=True))
+    network = build(data, TabularModel(members=1, hidden=[16, 8], batch_normalization=True))
     before = arrays(network, data.sample.encoded)
 
     trained, asked = (np.asarray(network(before, training=training)) for training in (True, False))
 
     assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers) == 2
     assert np.abs(trained - asked).max() > 1e-4
-    assert network.get_layer("hidden_0").use_bias is False
+    assert network.get_layer("hidden_0_0").use_bias is False
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_members_answer_with_their_mean_and_train_apart(task: Any) -> None:
+    """Of probabilities, not of logits; each member's logits are there in training."""
+    data = prepared(NUMBERS, task)
+    network = build(data, TabularModel(members=3, hidden=[8], dropout=0.0))
+    given = arrays(network, data.sample.encoded)
+    apart, together = (np.asarray(network(given, training=training)) for training in (True, False))
+    scores = [data.task.scores(apart[:, member]) for member in range(3)]
+
+    assert np.abs(apart[:, 0] - apart[:, 1]).max() > 1e-3
+    np.testing.assert_allclose(data.task.scores(together), np.mean(scores, axis=0), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("side", "channels", "smallest"), [(8, 1, 4), (28, 3, 7), (96, 3, 12)])
