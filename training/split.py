@@ -104,7 +104,7 @@ def _every(rows: int, share: float) -> NDArray[np.bool_]:
 
 def _whole_groups(column: pa.ChunkedArray | None, rule: Shares, seed: int) -> Assignment:
     """Groups in random order: to test until it has its share of the rows, then to validation, the rest to train."""
-    coded = pa.chunked_array([plain(column).combine_chunks()]).dictionary_encode().chunk(0)
+    coded = plain(column).dictionary_encode().combine_chunks()
     group = coded.indices.to_numpy()
     sizes = np.bincount(group, minlength=len(coded.dictionary))
     order = np.random.default_rng(seed).permutation(len(sizes))

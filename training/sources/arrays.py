@@ -25,6 +25,8 @@ Arrays = dict[str, NDArray[Any]]
 
 def prepare(config: TrainingConfig, path: Path) -> Prepared:
     """Raises DataError with everything in which the arrays are not what the config says."""
+    if config.data.stream is True:
+        raise DataError("data.stream", ["only Parquet files and pictures can be streamed; these are arrays"])
     arrays = _read(config, path)
     pictures = next((_pictures(config, arrays, name) for name in _of_kind(config, images=True)), None)
     sections, columns = _columns(config, arrays)

@@ -1,12 +1,14 @@
 """The files of a table: which they are, which of their columns are wanted, and one form for what they hold."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from training.errors import DataError, did_you_mean
 from training.sections import GroupSplit, TimeSplit, TrainingConfig
@@ -45,6 +47,21 @@ def find(path: Path) -> Files:
 def _is_seen(path: Path, folder: Path) -> bool:
     # What Spark and its like leave beside the data starts with _ or a dot.
     return not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+
+
+def schema(path: Path) -> pa.Schema:
+    """The columns of a Parquet file. Raises DataError for a file that is none."""
+    with readable(path):
+        return pq.read_schema(path)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Arrow's errors about a damaged file do not name it."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(str(path), [f"cannot be read: {error}"]) from error
 
 
 def target_name(config: TrainingConfig) -> str:

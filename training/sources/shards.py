@@ -79,11 +79,12 @@ class Shards:
                 first += len(table)
 
     def _batches_of(self, path: Path) -> Iterator[pa.Table]:
-        texts = [field.name for field in pq.read_schema(path) if is_text(field.type)]
+        texts = [field.name for field in files.schema(path) if is_text(field.type)]
         sections = self.config.features
         names = [name for name in texts if sections.get(name) is None or sections[name].kind != "text"]
         # Without its own buffering Arrow would hold whole row groups, which may be as large as the file.
-        with pq.ParquetFile(path, read_dictionary=names, pre_buffer=False, buffer_size=1 << 20) as file:
+        whole = pq.ParquetFile(path, read_dictionary=names, pre_buffer=False, buffer_size=1 << 20)
+        with files.readable(path), whole as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(self.chosen.values()))):
                 table = pa.Table.from_batches([batch]).select(list(self.chosen.values()))
                 yield files.normal(self.config, table.rename_columns(list(self.chosen)), path.name)
@@ -102,7 +103,8 @@ def are_many(config: TrainingConfig, found: Files) -> bool:
 
 def _encoded_bytes(config: TrainingConfig, path: Path) -> int:
     """What the rows of a file take in memory, roughly: four bytes a value, and texts as they are."""
-    metadata = pq.read_metadata(path)
+    with files.readable(path):
+        metadata = pq.read_metadata(path)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
     texts = {section.column or name for name, section in config.features.items() if section.kind == "text"}
@@ -126,7 +128,7 @@ def prepare(config: TrainingConfig, found: Files, workdir: Path | None) -> Prepa
 
 def _open(config: TrainingConfig, found: Files) -> Shards:
     chosen = files.wanted(config)
-    schemas = {str(path): pq.read_schema(path) for path in found.paths}
+    schemas = {str(path): files.schema(path) for path in found.paths}
     files.check_names(config, chosen, {file: schema.names for file, schema in schemas.items()})
     renamed = {
         file: pa.schema([schema.field(column).with_name(name) for name, column in chosen.items()])

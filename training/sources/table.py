@@ -1,6 +1,7 @@
 """Tables that fit into memory: CSV and Parquet, a file or a folder of them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,10 +32,15 @@ def _read(config: TrainingConfig, found: Files, chosen: Mapping[str, str]) -> di
         files.check_names(config, chosen, {name: csv_file.names(path) for name, path in named.items()})
         texts = files.text_columns(config, chosen)
         return {name: csv_file.read(path, dict(chosen), texts) for name, path in named.items()}
-    files.check_names(config, chosen, {name: pq.read_schema(path).names for name, path in named.items()})
+    files.check_names(config, chosen, {name: files.schema(path).names for name, path in named.items()})
     columns = sorted(set(chosen.values()))
-    tables = {name: pq.ParquetFile(path).read(columns=columns) for name, path in named.items()}
-    return {name: table.select(list(chosen.values())).rename_columns(list(chosen)) for name, table in tables.items()}
+    return {name: _read_parquet(path, columns, chosen) for name, path in named.items()}
+
+
+def _read_parquet(path: Path, columns: list[str], chosen: Mapping[str, str]) -> pa.Table:
+    with files.readable(path), pq.ParquetFile(path) as file:
+        table = file.read(columns=columns)
+    return table.select(list(chosen.values())).rename_columns(list(chosen))
 
 
 def _lines(

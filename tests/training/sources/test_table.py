@@ -297,3 +297,31 @@ def test_csv_is_not_streamed(tmp_path: Path) -> None:
     settings = {"path": str(csv(tmp_path, lines())), "target": "sold", "stream": True}
 
     assert "data.stream: only Parquet" in problems(checked(tmp_path, data=settings)).replace("\n  ", " ")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("damage", ["head", "data"])
+def test_a_damaged_parquet_file_is_named(tmp_path: Path, damage: str, stream: bool) -> None:
+    pq.write_table(pa.table(columns()), tmp_path / "good.parquet")
+    whole = (tmp_path / "good.parquet").read_bytes()
+    bad = tmp_path / "bad.parquet"
+    bad.write_bytes(whole[:100] if damage == "head" else whole[:4] + b"\xff" * 200 + whole[204:])
+    settings = {"path": str(tmp_path), "target": "sold", "stream": stream, "category_min_count": 1}
+
+    assert "bad.parquet:\n  cannot be read: " in problems(checked(tmp_path, data=settings))
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"by": "order"},
+        {"by": "random"},
+        {"by": "group", "column": "color"},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_table_without_rows(tmp_path: Path, split: dict[str, str], stream: bool) -> None:
+    pq.write_table(pa.table(columns()).slice(0, 0), tmp_path / "shop.parquet")
+    settings = {"path": str(tmp_path), "target": "sold", "stream": stream}
+
+    assert "split: no rows to train" in problems(checked(tmp_path, data=settings, split=split))
