@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 
+from training.sections import TrainingSection
 from training.suggest import IMBALANCE, Choice, Question
 
 WIDTH = 120
 BESIDE = 80  # a line that is longer does not push the reasons of the others to the right
-STEPS = 2_000  # of the optimizer: enough for a small network, and for its moving average to forget the beginning
-LARGE = 100_000
+# Of the optimizer: enough for a small network, and for its moving average to forget the beginning. Texts are learnt by
+# heart long before.
+STEPS = {"tabular": 2_000, "image": 2_000, "text": 300}
+LARGE, HUGE = 100_000, 1_000_000  # rows
+FEWEST_EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -127,18 +131,19 @@ def text(reason: str, words: float) -> Section:
 
 def training(rows: int, preset: str, asked: Question, *, by_time: bool) -> Section:
     """`rows` that train. A batch is about a twenty-fourth of few rows, so that an epoch has steps enough."""
-    most = {"tabular": 1024, "text": 256, "image": 128}[preset]
+    usual = TrainingSection()
+    most = {"tabular": usual.batch_size, "text": 256, "image": 128}[preset]
     batch = int(min(most, max(32, 2 ** round(log2(max(32, rows / 24))))))
-    per_epoch = ceil(rows / batch)
-    epochs = min(100, max(3, ceil(STEPS / per_epoch)))
+    per_epoch = max(1, rows // batch)
+    fewest = usual.epochs if rows < HUGE else FEWEST_EPOCHS
+    epochs = min(100, max(fewest, ceil(STEPS[preset] / per_epoch)))
     lines = [Line("[training]"), Line(f"batch_size = {batch}", f"{per_epoch:,} steps an epoch")]
     reason = f"{epochs * per_epoch:,} steps in all, fewer where validation stops getting better"
     if by_time and rows > LARGE:
-        epochs, reason = max(3, epochs // 3), "few: what is learnt by heart of these months does not hold in the next"
+        epochs, reason = FEWEST_EPOCHS, "few: what is learnt by heart of these months does not hold in the next"
     lines.append(Line(f"epochs = {epochs}", reason))
-    often = 2 if epochs < 10 else 1
-    if often > 1:
-        lines.append(Line(f"evaluations_per_epoch = {often}"))
+    often = 1 if epochs > usual.epochs else 2
+    lines.append(Line(f"evaluations_per_epoch = {often}"))
     lines.append(Line(f"patience = {max(4, epochs * often // 5)}", "evaluations without a better one"))
     if asked.imbalance >= IMBALANCE:
         reason = f"{asked.imbalance:,.0f} rows of the most frequent class for one of the rarest"

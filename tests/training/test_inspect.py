@@ -290,7 +290,7 @@ def test_a_sample_of_much_data_is_said_to_be_one(tmp_path: Path, monkeypatch: py
     assert "about 10,000 rows, of which 100 were looked at" in text
     assert checked.features["size"].optional
     assert isinstance(checked.split, TimeSplit)
-    assert checked.split.test_from == date(2020, 3, 25)
+    assert checked.split.test_from == date(2020, 3, 26)
 
 
 def test_files_that_disagree_about_a_column(tmp_path: Path) -> None:
