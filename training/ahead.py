@@ -92,5 +92,10 @@ def tensors(names: Sequence[str], encoded: Encoded) -> Tensors:
     return {name: tf.constant(getattr(encoded, name)) for name in names}
 
 
+def row_spec(tensor: Any) -> Any:  # noqa: ANN401  # tf.Tensor -> tf.TensorSpec
+    """Any number of rows like these."""
+    return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+
+
 def label_tensor(labels: Labels) -> Any:  # noqa: ANN401  # tf.Tensor has no type information
     return tf.constant(labels)

@@ -37,12 +37,13 @@ class Course:
     def __init__(self, blocks: Blocks, section: TrainingSection) -> None:
         self.section = section
         self._blocks = blocks
-        # Rows fewer than a batch are one batch, unless there are other blocks.
-        self.batch = min(section.batch_size, max(blocks.rows_in(block) for block in blocks.order(section.seed, 0)))
+        # Where no block of some epoch holds a batch, its largest one is the batch.
+        self.batch = min(section.batch_size, *(self._largest(epoch) for epoch in range(section.epochs)))
         self.stretches = tuple(self._stretches())
         self._starts = [stretch.start for stretch in self.stretches]
         self._epochs = [0, *{stretch.epoch: stretch.stop for stretch in self.stretches}.values()]  # the last of each
         self.evaluations = tuple(self._evaluations())
+        self._evaluated = frozenset(self.evaluations)
         self.probes = frozenset(self._probes())
         self.loss_interval = max(1, self.steps // LOSS_POINTS)
 
@@ -65,6 +66,10 @@ class Course:
         first, last = self._epochs[epoch : epoch + 2]
         return epoch + (step - first) / (last - first)
 
+    def is_evaluated(self, step: int) -> bool:
+        """Whether an evaluation is due after so many steps."""
+        return step in self._evaluated
+
     def next_stop(self, step: int) -> int:
         """The first step after `step` before which the loop has something else to do than training: the end of the
         block or an evaluation is due, or the step after it is probed, alone."""
@@ -79,6 +84,9 @@ class Course:
         random = np.random.default_rng((self.section.seed, stretch.epoch, stretch.index))
         count = stretch.stop - stretch.start
         return random.permutation(stretch.rows)[: count * self.batch].reshape(count, self.batch)
+
+    def _largest(self, epoch: int) -> int:
+        return max(self._blocks.rows_in(block) for block in self._blocks.order(self.section.seed, epoch))
 
     def _stretches(self) -> Iterator[Stretch]:
         step = 0

@@ -147,7 +147,7 @@ class Loop:
         if self._is_evaluation_due():
             self._evaluate()
         elif self._section.time_limit is not None and self._seconds() >= 60 * self._section.time_limit:
-            self._evaluate(stopped="time limit")
+            self._stop_here("time limit")
         else:
             self._train()
         if time.perf_counter() - self._saved >= self._section.checkpoint_seconds:
@@ -200,9 +200,19 @@ class Loop:
         self._listener.on_probe(probe)
 
     def _is_evaluation_due(self) -> bool:
+        return self._course.is_evaluated(self.position.step) and not self._is_evaluated()
+
+    def _is_evaluated(self) -> bool:
         done = self.position.record.evaluations
-        step = self.position.step
-        return step in self._course.evaluations and not (done and done[-1].step == step)
+        return bool(done) and done[-1].step == self.position.step
+
+    def _stop_here(self, why: str) -> None:
+        """End with an evaluation of the weights as they are."""
+        if not self._is_evaluated():
+            self._evaluate(stopped=why)
+        else:
+            self._recorded(stopped=why)
+            self._save(good=True)
 
     def _evaluate(self, stopped: str = "running") -> None:
         with self._averages.in_place():

@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
 
-from training.ahead import Tensors, tensors
+from training.ahead import Tensors, row_spec, tensors
 from training.loss import Loss, class_shares
 from training.rows import Indices, Rows
 from training.task import Labels, Scores, Task
@@ -37,7 +37,10 @@ class Monitor:
         self._validation, self._train = validation, some(sample, len(validation), task)
         self._chunk = min(LARGEST_CHUNK, chunk)
         self._names = list(model.input)
-        self._logits = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True, autograph=False)
+        rows = {name: row_spec(tensor) for name, tensor in self.inputs(validation.take(slice(0, 1))).items()}
+        self._logits = tf.function(
+            lambda inputs: tf.cast(model(inputs, training=False), tf.float32), input_signature=[rows], autograph=False
+        )
         self._rarest = None if task.name == "regression" else int(np.argmin(class_shares(sample.labels, loss.classes)))
 
     def look(self, between: Callable[[], None]) -> Seen | None:
@@ -67,7 +70,7 @@ class Monitor:
         parts = []
         for start in range(0, len(rows), self._chunk):
             part = rows.take(slice(start, start + self._chunk))
-            parts.append(tf.cast(self._logits(self.inputs(part)), tf.float32).numpy())
+            parts.append(self._logits(self.inputs(part)).numpy())
             between()
         return np.concatenate(parts)
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.adversarial import Attackable, Scales, perturb
-from training.ahead import Batches
+from training.ahead import Batches, row_spec
 from training.averages import Averages
 from training.loss import Loss
 from training.optimizer import AdamW, LossScale
@@ -139,13 +139,9 @@ class Steps:
 
 def _signature(batches: Batches) -> list[Any]:
     """Blocks of any number of rows, any number of batches of one size."""
-
-    def spec(tensor: Tensor) -> Any:  # noqa: ANN401  # tf.TensorSpec
-        return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
-
     return [
-        {name: spec(tensor) for name, tensor in batches.inputs.items()},
-        spec(batches.labels),
+        {name: row_spec(tensor) for name, tensor in batches.inputs.items()},
+        row_spec(batches.labels),
         tf.TensorSpec([None, batches.rows.shape[1]], tf.int64),
         tf.TensorSpec([None], tf.float32),
         tf.TensorSpec([None], tf.int32),
