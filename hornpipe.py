@@ -18,10 +18,13 @@ RUNS = Path(os.environ.get("HORNPIPE_RUNS_DIR", "runs"))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 wrong usage, 3 trained but refused by the gate, 130 stopped by the user."""
     options = parser().parse_args(arguments)
-    from contract.errors import HornpipeError
+    from contract.errors import HornpipeError, Stopped
 
     try:
         code: int = options.run(options)
+    except Stopped as error:
+        print(f"hornpipe: {error}", file=sys.stderr)
+        return 130
     except HornpipeError as error:
         print(f"hornpipe: {error}", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ HornpipeError
 ├── BundleError          a version folder is incomplete, altered or not a bundle
 │   └── ProofFailed      it does not reproduce its own golden examples
 ├── PictureError         bytes that are no picture, or not one to be read here
+├── Stopped              someone asked for it to stop
 ├── RoutingError         a promotion or rollback that cannot be done
 └── RuntimeUnavailable   the asked runtime, device or variant is not to be had here
 """
@@ -13,6 +14,10 @@ from pathlib import Path
 
 class HornpipeError(Exception):
     """Anything that Hornpipe itself refuses. The text is for the person who runs it."""
+
+
+class Stopped(HornpipeError):
+    """Not a failure: says what was saved, and how to go on."""
 
 
 class BundleError(HornpipeError):

@@ -4,18 +4,21 @@ import getpass
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from contract import bundle, routing
-from contract.evidence import Verdict
+from contract.evidence import Finding, Verdict
 from contract.manifest import Manifest
 from contract.runtimes import tensorflow
 from training import config
 from training.errors import DataError
+
+if TYPE_CHECKING:
+    from training.trial import Overfit
 
 LOG_WIDTH = 110
 REFUSED = 3
@@ -55,14 +58,31 @@ def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes) ->
     console.print(f"[bold]{checked.name}[/] from {path}", highlight=False)
     with console.status("starting TensorFlow ..."):
         tensorflow()
-        from training import pipeline, trial
+        from training import pipeline, rehearsal
         from training.progress import TrainingProgress
     progress = TrainingProgress(console)
-    if wishes.quick is not None:
-        return trial.run(checked, wishes.quick, progress)
+    if wishes.quick == "fast":
+        rehearsal.fast(checked, progress)
+        console.print("everything works; nothing was published", highlight=False)
+        return 0
+    if wishes.quick == "overfit":
+        return _overfit(console, *rehearsal.overfit(checked, progress))
     made = pipeline.run(checked, wishes.models, wishes.runs, progress, fresh=wishes.fresh)
     show(console, made.manifest)
     return _conclude(console, made, wishes, f"hornpipe train {path}")
+
+
+def _overfit(console: Console, learnt: "Overfit", finding: Finding | None) -> int:
+    from training.diagnosis import table
+
+    told = f"loss {learnt.final_loss:.4g} on {learnt.rows} rows after {learnt.steps} steps"
+    told += f"; always answering the class shares has {learnt.base_loss:.4g}"
+    if finding is None:
+        console.print(f"the network learns a batch by heart: {told}", highlight=False)
+        return 0
+    console.print(f"[bold red]the network cannot learn a batch by heart[/]: {told}", highlight=False)
+    console.print(table([finding]))
+    return 1
 
 
 def _conclude(console: Console, made: bundle.Bundle, wishes: Wishes, why: str) -> int:

@@ -11,7 +11,7 @@ HornpipeError
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from contract.errors import HornpipeError
+from contract.errors import HornpipeError, Stopped
 
 
 class ConfigError(HornpipeError):
@@ -38,7 +38,7 @@ class RunBusy(TrainingError):
     """Says which process has the run."""
 
 
-class Interrupted(TrainingError):
+class Interrupted(TrainingError, Stopped):
     """The run was asked to stop. Says where it is saved; the same command goes on with it."""
 
 

@@ -1,6 +1,7 @@
 """The table of contents of training: from a config to a published, judged bundle."""
 
 import getpass
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,17 +43,30 @@ def run(config: TrainingConfig, models: Path, runs: Path, progress: TrainingProg
             prepared = prepare(config, folder.path / "data")
         folder.is_on(prepared.fingerprint)
         progress.warn(prepared.warnings)
-        network = build(prepared, config)
-        outcome = train(network, prepared, config, folder, progress, [mlflow] if mlflow else [])
-        findings = examine(outcome.record)
-        assessment = assess(network, prepared, config, outcome, findings, progress.stage)
-        judge = Gate(prepared, config, models, progress)
-        with progress.stage("exporting, quantizing, proving and timing"):
-            made = export(network, prepared, config, assessment, models, judge)
-        note_verdict(models, made.manifest)
-        folder.published(made.path)
+        made = complete(prepared, config, models, folder, progress, [mlflow] if mlflow else [])
         if mlflow is not None:
             mlflow.finish(made)
+    return made
+
+
+def complete(
+    prepared: Prepared,
+    config: TrainingConfig,
+    models: Path,
+    folder: Run,
+    progress: TrainingProgress,
+    others: Sequence[Listener] = (),
+) -> Bundle:
+    """All that comes after the data are read. `others` are told how training goes, besides the terminal."""
+    network = build(prepared, config)
+    outcome = train(network, prepared, config, folder, progress, others)
+    findings = examine(outcome.record)
+    assessment = assess(network, prepared, config, outcome, findings, progress.stage)
+    judge = Gate(prepared, config, models, progress)
+    with progress.stage("exporting, quantizing, proving and timing"):
+        made = export(network, prepared, config, assessment, models, judge)
+    note_verdict(models, made.manifest)
+    folder.published(made.path)
     return made
 
 
@@ -68,14 +82,15 @@ def train(
     config: TrainingConfig,
     folder: Run,
     progress: TrainingProgress,
-    others: list[Listener],
+    others: Sequence[Listener] = (),
 ) -> Outcome:
     """Train in place, from where the run's folder is; the network then has the weights of its best evaluation. The
-    terminal, TensorBoard and `others` are told meanwhile."""
+    terminal, the doctor, TensorBoard and `others` are told meanwhile."""
     with ExitStack() as stack:
         bar = stack.enter_context(progress.training(Course(prepared.train, config.training).steps))
         board = stack.enter_context(tracking.TensorBoard(folder.path / tracking.TENSORBOARD))
-        return fit.fit(network, prepared, config, folder, All(bar, board, *others))
+        attending = progress.attending(folder)
+        return fit.fit(network, prepared, config, folder, All(bar, attending, board, *others))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from rich.progress import (
 )
 
 from contract.evidence import DataWarning
-from training.listener import Listener
+from training.doctor import Doctor
+from training.listener import Listener, Silent
+from training.run import Run
 from training.signals import Evaluation, Probe
 
 
@@ -40,6 +42,10 @@ class TrainingProgress:
             where = f" {each.column}" if each.column else ""
             self.console.print(f"  [yellow]![/] {each.check}{where}: {each.seen}; {each.advice}", highlight=False)
 
+    def attending(self, run: Run) -> Listener:
+        """The doctor, who says what is wrong as soon as it shows."""
+        return _Attending(self.console, run)
+
     @contextmanager
     def training(self, steps: int) -> Iterator[Listener]:
         """A bar over all steps that may come; early stopping may end it sooner."""
@@ -59,6 +65,19 @@ class TrainingProgress:
             task = bar.add_task("training", total=steps, loss=float("nan"))
             yield _Bar(self.console, bar, task)
         self.console.print(f"[green]✓[/] trained [dim]{time.perf_counter() - started:.1f} s[/]")
+
+
+class _Attending(Silent):
+    """Asks the doctor after every evaluation, and prints what is new."""
+
+    def __init__(self, console: Console, run: Run) -> None:
+        self._console, self._path = console, run.path
+        self._doctor = Doctor(Run.read(run.path).record)
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        del evaluation  # it is in the record
+        for finding in self._doctor.news(Run.read(self._path).record):
+            self._console.print(f"  [yellow]doctor[/] {finding.cause} Try: {finding.fix}", highlight=False)
 
 
 class _Bar:

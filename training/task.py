@@ -38,7 +38,8 @@ class Task:
                 return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
             case "multiclass":
                 exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-                return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
+                shares: Scores = (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
+                return shares
             case "regression":
                 return logits
 

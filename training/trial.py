@@ -13,8 +13,10 @@ from training.listener import Listener
 from training.monitor import evenly, some
 from training.optimizer import AdamW
 from training.presets.augmentation import Augmentation
+from training.probe import Prober
 from training.rows import InMemory, Prepared
 from training.sections import TrainingConfig
+from training.signals import Facts, Probe, Record
 from training.step import Steps
 
 FAST_STEPS = 2
@@ -61,12 +63,14 @@ def fast(config: TrainingConfig, prepared: Prepared) -> tuple[TrainingConfig, Pr
 
 @dataclass(frozen=True)
 class Overfit:
-    """What came of learning a batch by heart: the loss in the end, and that of the best constant answer."""
+    """What came of learning a batch by heart: the loss in the end, that of the best constant answer, and what was seen
+    on the way, for the doctor."""
 
     rows: int
     steps: int
     final_loss: float
     base_loss: float
+    record: Record
 
     @property
     def learnt(self) -> bool:
@@ -87,12 +91,31 @@ def overfit_batch(model: keras.Model, prepared: Prepared, config: TrainingConfig
     every = np.tile(np.arange(len(rows)), (OVERFIT_STEPS, 1))
     batches = Batches((), tensors(list(model.input), rows.encoded), label_tensor(rows.labels), every, 0)
     rate = RATE if section.learning_rate == "find" else section.learning_rate
-    base, step, last = plain.base(rows.labels), 0, float("nan")
-    while step < OVERFIT_STEPS and not last <= LEARNT_BY_HEART * base:
-        losses = steps.run(batches, step, np.full(STEPS_A_CALL, rate, np.float32))
-        step, last = step + len(losses), float(losses[-1])
-        listener.on_steps(len(losses), last)
-    return Overfit(len(rows), step, last, base)
+    base, losses = plain.base(rows.labels), list[tuple[int, float]]()
+    prober, probes = Prober(model, prepared.task, plain.rows), list[Probe]()
+    mean, deviation = prober.input_scales(batches.inputs)
+    while len(losses) * STEPS_A_CALL < OVERFIT_STEPS and not (losses and losses[-1][1] <= LEARNT_BY_HEART * base):
+        step = len(losses) * STEPS_A_CALL
+        prober.before(batches.inputs, batches.labels)
+        first = steps.run(batches, step, np.full(1, rate, np.float32))
+        probes.append(prober.after(step + 1, float(first[0]), rate, 0.0))
+        after = steps.run(batches, step + 1, np.full(STEPS_A_CALL - 1, rate, np.float32))
+        losses.append((step + STEPS_A_CALL, float(after[-1])))
+        listener.on_steps(STEPS_A_CALL, losses[-1][1])
+    facts = Facts(
+        task=prepared.task.name,
+        metric=prepared.task.monitor,
+        train_rows=len(rows),
+        initial_loss=probes[0].loss,
+        base_loss=base,
+        input_mean=mean,
+        input_deviation=deviation,
+        steps=OVERFIT_STEPS,
+        steps_per_epoch=1,
+        preset=config.model.preset,
+    )
+    record = Record(facts=facts, losses=tuple(losses), probes=tuple(probes), stopped="finished")
+    return Overfit(len(rows), *losses[-1], base, record)
 
 
 def _silence(model: keras.Model) -> None:
