@@ -101,10 +101,9 @@ class Run:
         self.probe_every = max(1, self.steps * self.epochs // PROBES)
         self.window = max(1, self.steps * self.epochs // WINDOWS)
         self.prober = Prober(self.model, TASKS[self.task], self.loss)
-        make = {"adam": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}[self.optimizer]
-        options = {"global_clipnorm": self.clip_norm, "weight_decay": self.weight_decay}
-        self.steps_with = make(self.learning_rate, **options)
-        self.steps_with.build(self.model.trainable_variables)
+        self.weights = [variable.value for variable in self.model.trainable_variables]
+        self.moments = [(tf.Variable(tf.zeros_like(w)), tf.Variable(tf.zeros_like(w))) for w in self.weights]
+        self.rate, self.done = tf.Variable(self.learning_rate), tf.Variable(0.0)
         self.compiled = tf.function(self._update, autograph=False)
         self.forward = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
         self.good = self.model.get_weights()
@@ -167,10 +166,20 @@ class Run:
     def _update(self, inputs: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(self.loss(labels, self.model(inputs, training=True)))
-        variables = self.model.trainable_variables
-        gradients = tape.gradient(loss, variables)
-        self.steps_with.apply(gradients, variables)
+        gradients = tape.gradient(loss, self.weights)
+        if self.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
+        self.done.assign_add(1.0)
+        for weight, gradient, moments in zip(self.weights, gradients, self.moments, strict=True):
+            change = self._adam(gradient, *moments) if self.optimizer == "adam" else gradient
+            weight.assign_sub(self.rate * (change + self.weight_decay * weight))
         return loss
+
+    def _adam(self, gradient: Any, mean: Any, square: Any) -> Any:
+        """Kingma and Ba, ICLR 2015, algorithm 1. (That of Keras takes half a second to trace, sixty times.)"""
+        mean.assign(0.9 * mean + 0.1 * gradient)
+        square.assign(0.999 * square + 0.001 * tf.square(gradient))
+        return mean / (1 - 0.9**self.done) / (tf.sqrt(square / (1 - 0.999**self.done)) + 1e-7)
 
     def _step(self, rows: NDArray[np.int64], step: int, probed: bool) -> float:
         batch = tf.gather(self.inputs, rows), tf.gather(self.labels, rows)
@@ -178,7 +187,7 @@ class Run:
             self.prober.before(*batch)
         loss = float(self.compiled(*batch))
         if probed:
-            self.probes.append(self.prober.after(step, loss, float(self.steps_with.learning_rate), self.waits))
+            self.probes.append(self.prober.after(step, loss, float(self.rate), self.waits))
         return loss
 
     def _roll_back(self, step: int) -> bool:
@@ -187,9 +196,10 @@ class Run:
             return False
         self.rollbacks.append(step)
         self.model.set_weights(self.good)
-        for variable in self.steps_with.variables[2:]:
-            variable.assign(tf.zeros_like(variable.value))
-        self.steps_with.learning_rate.assign(self.steps_with.learning_rate / 2)
+        for moment in (moment for both in self.moments for moment in both):
+            moment.assign(tf.zeros_like(moment))
+        self.done.assign(0.0)
+        self.rate.assign(self.rate / 2)
         return True
 
     def _evaluate(self, step: int, epoch: int, seen: list[float]) -> int:
@@ -210,7 +220,7 @@ class Run:
                 sample_loss=sample_loss,
                 monitor=float(rows.mean()),
                 train_monitor=sample_loss,
-                learning_rate=float(self.steps_with.learning_rate),
+                learning_rate=float(self.rate),
                 best=bool(best),
                 rare_recall=self._rare_recall(),
             )

@@ -144,7 +144,7 @@ def fixed(finding: Finding, run: Run, **more) -> Run:
     [
         lambda: tumours(learning_rate=1.0),
         lambda: pictures(learning_rate=2.0, optimizer="sgd"),
-        lambda: pictures(activation="tanh", hidden=(64,), learning_rate=0.1, epochs=10),
+        lambda: pictures(hidden=(), learning_rate=3.0),
     ],
     ids=["far above its start", "thrown out", "up and down"],
 )
@@ -276,18 +276,18 @@ def test_a_run_that_ended_early_is_found_and_mended():
 
 
 def test_overfitting_is_found_unless_early_stopping_came_in_time():
-    run = Run(mlp(10, hidden=(128, 128)), COINS, epochs=30)
+    run = Run(mlp(10, hidden=(128, 128)), COINS, epochs=15)
     by_heart = only(examine(run.train()))
     assert (by_heart.rule, by_heart.severity) == ("overfitting", "warning")
 
     half_learnable = split(NOISE, binary(NOISE[:, 0] + 0.7 * RANDOM.normal(size=800)))
-    run = Run(mlp(10, hidden=(128, 128)), half_learnable, epochs=30, learning_rate=4e-3)
+    run = Run(mlp(10, hidden=(128, 128)), half_learnable, epochs=20, learning_rate=4e-3)
     finding = only(examine(run.train()))
     assert finding.rule == "overfitting"
     best = min(run.evaluations, key=lambda each: each.validation_loss)
     assert finding.fix == f"training.epochs = {round(best.epoch)}"
     assert names(examine(fixed(finding, run, learning_rate=4e-3).train())) == []
-    stopped = Run(mlp(10, hidden=(128, 128)), half_learnable, epochs=30, learning_rate=4e-3, patience=4).train()
+    stopped = Run(mlp(10, hidden=(128, 128)), half_learnable, epochs=20, learning_rate=4e-3, patience=4).train()
     assert stopped.stopped == "patience"
     assert names(examine(stopped)) == []
 
@@ -306,7 +306,7 @@ def test_a_slow_input_is_found():
 
 
 def test_a_rare_class_that_is_ignored_is_found_and_mended():
-    run = Run(mlp(10, bias=-3.6), RARE, epochs=6)
+    run = Run(mlp(10, bias=-3.6), RARE, epochs=4)
     finding = only(examine(run.train()))
     assert finding.rule == "imbalance_ignored"
     again = fixed(finding, run, build=mlp(10)).train()
@@ -323,7 +323,7 @@ def test_unnormalised_inputs_are_found_and_nothing_else_is_blamed():
 
 
 def test_a_bad_output_bias_is_found_and_mended():
-    rare = only(examine(Run(mlp(10), RARE, epochs=6).train()))
+    rare = only(examine(Run(mlp(10), RARE, epochs=3).train()))
     assert rare.rule == "bad_output_bias"
     share = RARE.train[1].mean()
     assert f"Constant({np.log(share / (1 - share)):.3g})" in rare.fix
