@@ -67,6 +67,8 @@ def fit(model: keras.Model, prepared: Prepared, config: TrainingConfig, run: Run
 def predict(model: keras.Model, encoded: Encoded) -> NDArray[np.float32]:
     """The output of a model with one output, float32 [n] or [n, classes]."""
     arrays = {name: getattr(encoded, name) for name in model.input}
+    if encoded.texts is not None:  # Keras takes strings as tensors alone
+        arrays["texts"] = tf.constant(encoded.texts)
     outputs: NDArray[np.float32] = model.predict(arrays, batch_size=LARGEST_CHUNK, verbose=0)
     return outputs
 
