@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from contract import bundle
 from contract.bundle import Bundle
 from contract.evidence import Metric, improvement
 from contract.manifest import Manifest
-from training import plots
-from training.report import environment, microseconds, number, results_of, words
+from training import page, plots
+from training.forest import Entry, forest
+from training.page import microseconds, number, safe, sentence, words
+from training.report import Plot, described, results_of
 from training.results import Points, Results
 from training.signals import Record
 
@@ -21,7 +21,7 @@ Side = tuple[Manifest, Results]
 def compare(models: Path, name: str, first: int, second: int) -> str:
     """The page as HTML. Raises BundleError, or DataError for a version without measurements."""
     sides = [_side(bundle.read_version(models, name, version)) for version in (first, second)]
-    return environment().get_template("compare.html").render(_context(*sides))
+    return page.render("compare.html", _context(*sides))
 
 
 def _side(found: Bundle) -> Side:
@@ -30,20 +30,20 @@ def _side(found: Bundle) -> Side:
 
 def _context(first: Side, second: Side) -> dict[str, Any]:
     headline = second[1].headline
-    rows = {f"{m.name}/{m.version}": r.metrics[headline] for m, r in (first, second) if headline in r.metrics}
+    both = [(f"{m.name}/{m.version}", r.metrics[headline]) for m, r in (first, second) if headline in r.metrics]
     verdict = second[0].verdict
     return {
         "first": first[0],
         "second": second[0],
         "headline": headline,
-        "headline_plot": _svg(plots.intervals("headline", rows, words(headline))),
+        "forest": forest((Entry(name, metric, own=True) for name, metric in both), mark=both[-1][1].value),
         "first_line": _first_line(first, second),
         "second_passed": verdict is None or verdict.passed,
         "same_data": first[0].data.fingerprint == second[0].data.fingerprint,
         "metrics": list(_metrics(first[1], second[1])),
-        "curves": _curves(first, second),
+        "curves": list(_curves(first, second)),
         "facts": list(_facts(first, second)),
-        "slices": list(_slices(first[1], second[1])),
+        "slices": list(_slices(first, second)),
         "changes": list(_changes("", first[0].config, second[0].config)),
     }
 
@@ -54,6 +54,8 @@ def _first_line(first: Side, second: Side) -> str:
     if headline not in one:
         return f"Version {first[0].version} has no {words(headline)}."
     gain = improvement(headline, other[headline].value, one[headline].value)
+    if gain == 0:
+        return f"Both versions have the same {words(headline)}."
     apart = other[headline].low > one[headline].high or other[headline].high < one[headline].low
     ahead, behind = (second, first) if gain > 0 else (first, second)
     told = f"Version {ahead[0].version} has the better {words(headline)}, by {number(abs(gain))}"
@@ -64,19 +66,20 @@ def _metrics(first: Results, second: Results) -> Iterator[dict[str, Any]]:
     for name in dict.fromkeys([*second.metrics, *first.metrics]):
         one, other = first.metrics.get(name), second.metrics.get(name)
         gain = improvement(name, other.value, one.value) if one and other else 0.0
-        kind = "" if round(gain, 4) == 0 else "yes" if gain > 0 else "no"
-        told = f"{gain:+.4f}" if one and other else ""
+        told = ("+" if gain > 0 else "") + number(gain) if one and other else ""
+        kind = {"+": "yes", "-": "no"}.get(told[:1], "")
         yield {"name": name, "first": one, "second": other, "gain": told, "kind": kind}
 
 
-def _curves(first: Side, second: Side) -> list[tuple[Markup, str, str]]:
-    records = {f"version {m.version}": r.record for m, r in (first, second)}
+def _curves(first: Side, second: Side) -> Iterator[Plot]:
+    records = {f"version {m.version}": r.record for m, r in (first, second) if r.record.evaluations}
+    if not records:
+        return
     facts = second[1].record.facts
-    monitored = words(facts.metric) if facts else words(second[1].headline)
-    return [
-        (_svg(plots.overlaid("loss", _validation(records, "validation_loss"), "loss")), "Loss on validation", ""),
-        (_svg(plots.overlaid("monitor", _validation(records, "monitor"), monitored)), f"{monitored} on validation", ""),
-    ]
+    monitored = words(facts.metric if facts else second[1].headline)
+    losses, values = _validation(records, "validation_loss"), _validation(records, "monitor")
+    yield safe(plots.overlaid("loss", losses, "loss")), "Loss", "on validation rows"
+    yield safe(plots.overlaid("monitored", values, monitored)), sentence(monitored), "on validation rows"
 
 
 def _validation(records: dict[str, Record], name: str) -> dict[str, Points]:
@@ -99,20 +102,24 @@ def _facts_of(manifest: Manifest, results: Results) -> Iterator[tuple[str, str]]
     yield "serves as", chosen.name
     yield "a row, p50", microseconds(chosen.latency["1"].p50)
     yield "32 rows, p50", microseconds(chosen.latency["32"].p50)
-    yield "size", f"{chosen.size / 1e6:.2f} MB"
-    yield "rows to learn from", f"{manifest.data.train_rows:,}"
-    yield "test rows", f"{manifest.data.test_rows:,}"
-    yield "seconds of training", number(results.training_seconds, 1)
-    yield "findings of the doctor", str(len(results.findings))
-    yield "data warnings", str(len(results.warnings))
+    yield "size", page.megabytes(chosen.size)
+    yield "training rows", page.count(manifest.data.train_rows)
+    yield "test rows", page.count(manifest.data.test_rows)
+    yield "training", page.seconds(results.training_seconds)
+    yield "findings of the doctor", _named([each.rule for each in results.findings])
+    yield "warnings about the data", _named([each.check for each in results.warnings])
     yield "temperature", number(manifest.temperature, 3)
 
 
-def _slices(first: Results, second: Results) -> Iterator[tuple[str, Metric, Metric]]:
-    others = {tuple(each.where.items()): each.metric for each in first.slices}
-    for each in second.slices:
+def _named(names: list[str]) -> str:
+    return ", ".join(words(name) for name in dict.fromkeys(names)) or "none"
+
+
+def _slices(first: Side, second: Side) -> Iterator[tuple[str, Metric, Metric]]:
+    others = {tuple(each.where.items()): each.metric for each in first[1].slices}
+    for each in second[1].slices:
         if (one := others.get(tuple(each.where.items()))) is not None:
-            yield ", ".join(f"{feature} {value}" for feature, value in each.where.items()), one, each.metric
+            yield described(each.where, second[0]), one, each.metric
 
 
 def _changes(prefix: str, one: object, other: object) -> Iterator[tuple[str, str, str]]:
@@ -126,7 +133,3 @@ def _changes(prefix: str, one: object, other: object) -> Iterator[tuple[str, str
 
 def _shown(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def _svg(drawn: str) -> Markup:
-    return Markup(drawn)  # noqa: S704  # matplotlib's own SVG, which escapes what it writes

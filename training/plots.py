@@ -1,17 +1,19 @@
 """The pictures of the report, as SVG that takes its colours from the page: dark on light, light on dark.
 
-matplotlib draws with placeholder colours; each becomes a CSS variable afterwards. Text stays text, in the page's font.
+matplotlib draws with placeholder colours; each becomes a CSS variable afterwards. Text stays text, in the page's font,
+and what looks like a formula in a name is not taken for one.
 """
 
+import html
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from contract.evidence import Metric
 from training.results import FeatureSummary, Points, Reliability
 from training.signals import Record
 
@@ -27,62 +29,71 @@ COLOURS = {
     "third": "#161718",
 }
 INK, MUTED, GRID, ACCENT, SECOND, GOOD, BAD, THIRD = COLOURS.values()
-SERIES = (ACCENT, SECOND, GOOD, BAD, THIRD, MUTED)
+SERIES = (ACCENT, SECOND, GOOD, BAD, THIRD)
 
 STYLE: Any = {  # a dict that matplotlib types key by key
     "axes.edgecolor": GRID,
+    "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": MUTED,
-    "axes.prop_cycle": f"cycler('color', {list(SERIES)})",
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.facecolor": "none",
-    "axes.facecolor": "none",
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
+    "legend.fontsize": 8,
     "legend.frameon": False,
     "legend.labelcolor": MUTED,
     "lines.linewidth": 1.6,
     "svg.fonttype": "none",
     "text.color": INK,
+    "text.parse_math": False,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
 }
+
+# Inches of 72 units. Text of 9 units is about 10 pixels high on a phone and 12 beside another picture on a desk.
+WIDE, SQUARE = (4.4, 2.7), (4.0, 3.4)
+MOST_NUMBERED, MOST_LARGE = 12, 5  # classes of a confusion matrix with numbers in its cells, and with shares too
 
 Axes = Any  # matplotlib's own, without type information
 
 
 @contextmanager
-def _figure(name: str, width: float, height: float) -> Iterator[tuple[Axes, list[str]]]:
+def _figure(name: str, size: tuple[float, float]) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw on, and a list that holds the SVG afterwards. `name` keeps its ids apart from others'."""
-    import matplotlib as mpl
+    from matplotlib import style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    # From matplotlib's defaults, whatever the machine's own settings: the same numbers give the same picture.
+    with style.context(["default", STYLE | {"svg.hashsalt": name}]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the page's font has it
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         drawn: list[str] = []
         yield figure.subplots(), drawn
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    drawn.append(_themed(buffer.getvalue()))
+    drawn.append(_themed(buffer.getvalue(), name))
 
 
-def _themed(svg: str) -> str:
+def _themed(svg: str, name: str) -> str:
     """Placeholders become CSS variables; what only a file needs is cut off; the size is the page's matter."""
-    svg = svg[svg.index("<svg") :]
-    for name, placeholder in COLOURS.items():
-        svg = svg.replace(placeholder, f"var(--{name})")
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"font: ([^;\"]*?)'[^\"]*?'[^;\"]*", r"font: \1inherit", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 role="img"', svg, count=1)
+    box = re.search(r'viewBox="[^"]*"', svg)
+    start, end = svg.index("<defs>"), svg.rindex("</svg>")
+    body = re.sub(r'<style type="text/css">.*?</style>', "", svg[start:end], flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # the same in every picture; those of <defs> are not
+    body = re.sub(r"font-family: [^;\"]*; ", "", body).replace("xlink:href=", "href=")
+    for colour, placeholder in COLOURS.items():
+        body = body.replace(placeholder, f"var(--{colour})")
+    label = html.escape(name.replace("-", " "))
+    return f'<svg role="img" aria-label="{label}" {box.group() if box else ""}>{body}</svg>'
 
 
-def _drawn(name: str, width: float, height: float, draw: Callable[[Axes], None]) -> str:
-    with _figure(name, width, height) as (axes, drawn):
+def _drawn(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
+    with _figure(name, size) as (axes, drawn):
         draw(axes)
     return drawn[0]
 
@@ -92,32 +103,32 @@ def loss(record: Record) -> str:
 
     def draw(axes: Axes) -> None:
         if record.losses:
-            axes.plot(*_columns(record.losses), color=GRID, label="training, with dropout")
+            axes.plot(*_columns(record.losses), color=MUTED, alpha=0.45, linewidth=1, label="while training")
         steps = [each.step for each in record.evaluations]
         if any(each.sample_loss is not None for each in record.evaluations):
             axes.plot(steps, [each.sample_loss for each in record.evaluations], color=SECOND, label="training rows")
         axes.plot(steps, [each.validation_loss for each in record.evaluations], color=ACCENT, label="validation rows")
         _mark_best(axes, record, [each.validation_loss for each in record.evaluations])
-        for step in record.rollbacks:
-            axes.axvline(step, color=BAD, linestyle=":", linewidth=1)
+        for i, step in enumerate(record.rollbacks):
+            axes.axvline(step, color=BAD, linestyle=":", linewidth=1, label="" if i else "went back")
         axes.set(xlabel="step", ylabel="loss")
         axes.legend()
 
-    return _drawn("loss", 5.2, 3, draw)
+    return _drawn("loss", WIDE, draw)
 
 
 def monitored(record: Record, metric: str) -> str:
-    """The metric that early stopping watches."""
+    """The metric that early stopping watches, by its name for people."""
 
     def draw(axes: Axes) -> None:
         steps = [each.step for each in record.evaluations]
         axes.plot(steps, [each.train_monitor for each in record.evaluations], color=SECOND, label="training rows")
         axes.plot(steps, [each.monitor for each in record.evaluations], color=ACCENT, label="validation rows")
         _mark_best(axes, record, [each.monitor for each in record.evaluations])
-        axes.set(xlabel="step", ylabel=metric.replace("_", " "))
+        axes.set(xlabel="step", ylabel=metric)
         axes.legend()
 
-    return _drawn("monitored", 5.2, 3, draw)
+    return _drawn("monitored", WIDE, draw)
 
 
 def _mark_best(axes: Axes, record: Record, values: Sequence[float]) -> None:
@@ -130,11 +141,12 @@ def learning_rate(record: Record) -> str:
     """The learning rate at each probe."""
 
     def draw(axes: Axes) -> None:
-        axes.plot([each.step for each in record.probes], [each.learning_rate for each in record.probes], color=ACCENT)
-        axes.set(xlabel="step", ylabel="learning rate")
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+        rates = [each.learning_rate for each in record.probes]
+        axes.plot([each.step for each in record.probes], rates, color=ACCENT)
+        axes.set(xlabel="step", ylabel="learning rate", ylim=(0, 1.08 * max(rates) or 1))
+        axes.yaxis.set_major_formatter(_plain)
 
-    return _drawn("learning-rate", 5.2, 3, draw)
+    return _drawn("learning-rate", WIDE, draw)
 
 
 def range_test(points: Points, chosen: float | None) -> str:
@@ -145,9 +157,10 @@ def range_test(points: Points, chosen: float | None) -> str:
         if chosen is not None:
             axes.axvline(chosen, color=SECOND, linestyle="--", label=f"chosen: {chosen:.2g}")
             axes.legend()
-        axes.set(xscale="log", xlabel="learning rate", ylabel="smoothed loss")
+        axes.set(xlabel="learning rate", ylabel="smoothed loss")
+        _logarithmic(axes, "x")
 
-    return _drawn("range-test", 5.2, 3, draw)
+    return _drawn("range-test", WIDE, draw)
 
 
 def gradients(record: Record) -> str:
@@ -155,9 +168,8 @@ def gradients(record: Record) -> str:
 
     def draw(axes: Axes) -> None:
         steps = [each.step for each in record.probes]
-        axes.plot(
-            steps, [max(each.gradient_norm, 1e-12) for each in record.probes], color=ACCENT, label="gradient norm"
-        )
+        norms = [max(each.gradient_norm, 1e-12) for each in record.probes]
+        axes.plot(steps, norms, color=ACCENT, label="gradient norm")
         ratios = [
             float(np.median(moves))
             if (moves := [layer.update / layer.weight for layer in each.layers if layer.update and layer.weight])
@@ -165,85 +177,89 @@ def gradients(record: Record) -> str:
             for each in record.probes
         ]
         axes.plot(steps, ratios, color=SECOND, label="update / weight, median layer")
-        axes.set(yscale="log", xlabel="step")
+        axes.set(xlabel="step")
+        _logarithmic(axes, "y")
         axes.legend()
 
-    return _drawn("gradients", 5.2, 3, draw)
+    return _drawn("gradients", WIDE, draw)
 
 
 def sparkline(name: str, points: Points) -> str:
-    """A small line without axes; its last point is marked."""
+    """A small line with its range and its steps; the last point is marked."""
 
     def draw(axes: Axes) -> None:
         x, y = _columns(points)
         axes.plot(x, y, color=BAD, linewidth=1.4)
         axes.plot(x[-1:], y[-1:], "o", color=BAD, markersize=3)
-        axes.set_axis_off()
+        axes.set_xticks(sorted({x[0], x[-1]}) if x else [])
+        axes.set_yticks(sorted({value for value in (min(y), max(y)) if np.isfinite(value)}) if y else [])
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(_plain)
+        axes.grid(visible=False)
+        axes.tick_params(labelsize=8)
 
-    return _drawn(f"spark-{name}", 2.2, 0.6, draw)
-
-
-def intervals(name: str, rows: Mapping[str, Metric], label: str, *, highlight: str | None = None) -> str:
-    """Values with their intervals, one a line; a dashed line goes through the one that is highlighted."""
-
-    def draw(axes: Axes) -> None:
-        for i, (each, metric) in enumerate(rows.items()):
-            colour = ACCENT if each == highlight or highlight is None else MUTED
-            axes.plot([metric.low, metric.high], [i, i], color=colour, linewidth=2.5, solid_capstyle="round")
-            axes.plot([metric.value], [i], "o", color=colour, markersize=5)
-        if highlight is not None:
-            axes.axvline(rows[highlight].value, color=ACCENT, linestyle=":", linewidth=1)
-        axes.set_yticks(range(len(rows)), [_short(each, 48) for each in rows])
-        axes.invert_yaxis()
-        axes.set_xlabel(label)
-        axes.grid(visible=False, axis="y")
-
-    return _drawn(name, 6.5, 0.7 + 0.26 * max(len(rows), 2), draw)
+    return _drawn(f"evidence-{name}", (2.6, 1.0), draw)
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
     """Rows are the true classes, columns the predicted ones; shades are shares of the true class."""
+    large = len(classes) <= MOST_LARGE
 
     def draw(axes: Axes) -> None:
         counts = np.array(matrix, float)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         for (i, j), share in np.ndenumerate(shares):
-            colour = ACCENT if i == j else BAD
-            axes.add_patch(_square(j, i, colour, float(share)))
-            if len(classes) <= 12:
-                axes.text(j, i, f"{share:.0%}\n{counts[i, j]:,.0f}" if len(classes) <= 5 else f"{counts[i, j]:,.0f}",
-                          ha="center", va="center", fontsize=9 if len(classes) <= 5 else 7)  # fmt: skip
-        axes.set(xlim=(-0.5, len(classes) - 0.5), ylim=(len(classes) - 0.5, -0.5), aspect="equal")
+            axes.add_patch(_square(j, i, ACCENT if i == j else BAD, float(share)))
+            if len(classes) <= MOST_NUMBERED and (large or counts[i, j]):
+                text = f"{share:.0%}\n{counts[i, j]:,.0f}" if large else _brief(float(counts[i, j]))
+                axes.text(j, i, text, ha="center", va="center", fontsize=9 if large else 8)
         names = [_short(each, 14) for each in classes]
-        axes.set_xticks(range(len(classes)), names, rotation=0 if len(classes) <= 4 else 60)
+        axes.set_xticks(range(len(classes)), names)
         axes.set_yticks(range(len(classes)), names)
+        if sum(map(len, names)) > 28:
+            axes.tick_params("x", labelrotation=60)
+        axes.set(xlim=(-0.5, len(classes) - 0.5), ylim=(len(classes) - 0.5, -0.5), aspect="equal")
         axes.set(xlabel="predicted", ylabel="true")
         axes.grid(visible=False)
+        axes.tick_params(length=0, labelsize=9 if len(classes) <= MOST_NUMBERED else 6)
 
-    side = 3.2 if len(classes) <= 5 else 4.6
-    return _drawn("confusion", side + 0.6, side, draw)
+    return _drawn("confusion", SQUARE if large else (4.4, 4.2), draw)
 
 
 def _square(x: int, y: int, colour: str, share: float) -> object:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor=colour, alpha=0.06 + 0.5 * share, linewidth=0)
+    alpha = 0.06 + 0.5 * share if share else 0.03
+    return Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor=colour, alpha=alpha, linewidth=0)
+
+
+def _brief(count: float) -> str:
+    return f"{count:.0f}" if count < 10_000 else f"{count / 1000:,.0f}k"
 
 
 def curves(name: str, lines: Mapping[str, Points], x: str, y: str, *, diagonal: bool = False) -> str:
-    """One line a class; of many classes, those that fit the legend have a name."""
+    """One line a class; of many classes, only those with the least area under them have a colour and a name."""
+    areas = {label: _area(points) for label, points in lines.items()}
+    named = sorted(sorted(lines, key=lambda label: areas[label])[: len(SERIES)], key=list(lines).index)
 
     def draw(axes: Axes) -> None:
         if diagonal:
             axes.plot([0, 1], [0, 1], color=GRID, linestyle="--")
-        for i, (label, points) in enumerate(lines.items()):
-            shown = _short(label, 16) if len(lines) > 1 and i < len(SERIES) else None
-            axes.plot(*_columns(points), color=SERIES[i % len(SERIES)], label=shown, alpha=1 if len(lines) < 4 else 0.8)
+        for label, points in lines.items():
+            if label not in named:
+                axes.plot(*_columns(points), color=MUTED, alpha=0.4, linewidth=1)
+        for label, colour in zip(named, SERIES, strict=False):
+            axes.plot(*_columns(lines[label]), color=colour, label=_shown(_short(label, 20)))
         axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.04))
         if len(lines) > 1:
-            axes.legend(fontsize=7)
+            axes.legend(title=f"the worst of {len(lines)}" if len(lines) > len(SERIES) else None, title_fontsize=8)
 
-    return _drawn(name, 3.8, 3.2, draw)
+    return _drawn(name, SQUARE, draw)
+
+
+def _area(points: Points) -> float:
+    x, y = _columns(points)
+    return float(np.trapezoid(y, x)) if len(points) > 1 else 0.0
 
 
 def reliability(found: Reliability) -> str:
@@ -260,50 +276,56 @@ def reliability(found: Reliability) -> str:
             sizes = [4 + 160 * b.rows / total for b in bins]
             axes.scatter([b.predicted for b in bins], [b.observed for b in bins], s=sizes, color=colour)
         axes.set(xlabel="predicted probability", ylabel="share that came true")
+        axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
         if len(versions) > 1:
             axes.legend()
 
-    return _drawn("reliability", 3.8, 3.2, draw)
+    return _drawn("reliability", SQUARE, draw)
 
 
-def residuals(points: Points) -> str:
-    """Predicted value against what was missed."""
+def residuals(points: Points, half_width: float | None) -> str:
+    """Predicted value against what was missed; the band is the prediction interval."""
 
     def draw(axes: Axes) -> None:
+        if half_width is not None:
+            axes.axhspan(-half_width, half_width, color=ACCENT, alpha=0.08, linewidth=0)
         axes.axhline(0, color=MUTED, linewidth=1)
-        axes.scatter(*_columns(points), s=6, color=ACCENT, alpha=0.4, linewidth=0)
+        axes.scatter(*_columns(points), s=7, color=ACCENT, alpha=0.5, linewidth=0)
         axes.set(xlabel="predicted", ylabel="true - predicted")
 
-    return _drawn("residuals", 5.2, 3.2, draw)
+    return _drawn("residuals", WIDE, draw)
 
 
 def distribution(feature: FeatureSummary) -> str:
     """Shares by bin on training rows (filled) and on test rows (line)."""
 
     def draw(axes: Axes) -> None:
-        x = range(len(feature.bins))
-        axes.bar(x, feature.train, color=ACCENT, alpha=0.35, width=0.9, linewidth=0)
-        axes.step(x, feature.test, where="mid", color=SECOND, linewidth=1.3)
-        axes.set_xticks(*_sparse_ticks(feature.bins), rotation=0, fontsize=7)
+        places = np.arange(len(feature.bins))
+        colours = [ACCENT if ".." in each or each.startswith("=") else MUTED for each in feature.bins]
+        axes.bar(places, feature.train, color=colours, alpha=0.38, width=0.9, linewidth=0)
+        axes.stairs(feature.test, np.arange(len(feature.bins) + 1) - 0.5, color=SECOND, linewidth=1.4)
+        axes.set_xticks(*_ticks(feature.bins), fontsize=8)
         axes.set_yticks([])
+        axes.set(xlim=(-0.6, len(feature.bins) - 0.4), ylim=(0, None))
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
+        axes.tick_params(length=2)
 
-    return _drawn(f"feature-{feature.name}", 2.6, 1.2, draw)
-
-
-def _sparse_ticks(bins: Sequence[str]) -> tuple[list[int], list[str]]:
-    """The first bin, the middle one and the last."""
-    places = sorted({0, len(bins) // 2, len(bins) - 1})
-    return places, [_short(bins[i].split("..")[0].lstrip("="), 9) for i in places]
+    return _drawn(f"feature-{feature.name}", (2.0, 1.05), draw)
 
 
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _ticks(bins: Sequence[str]) -> tuple[list[float], list[str]]:
+    """A name for the first bin, the middle one and the last: its own, or where it begins (the last one ends)."""
+    ticks: dict[float, str] = {}
+    for i in sorted({0, len(bins) // 2, len(bins) - 1}):
+        low, apart, high = bins[i].partition("..") if not bins[i].startswith("=") else (bins[i][1:], "", "")
+        if not apart:
+            ticks[i] = _short(low.replace("_", " "), 8) if bins[i][0] != "=" else _short(low, 8)
+        elif i and i == len(bins) - 1:
+            ticks[i + 0.5] = f"{float(high):.4g}"
+        else:
+            ticks[i - 0.5] = f"{float(low):.4g}"
+    return list(ticks), list(ticks.values())
 
 
 def overlaid(name: str, lines: Mapping[str, Points], label: str) -> str:
@@ -315,4 +337,33 @@ def overlaid(name: str, lines: Mapping[str, Points], label: str) -> str:
         axes.set(xlabel="step", ylabel=label)
         axes.legend()
 
-    return _drawn(name, 5.2, 3, draw)
+    return _drawn(name, WIDE, draw)
+
+
+def _logarithmic(axes: Axes, which: str) -> None:
+    """matplotlib would write powers as formulas."""
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axes.set(**{f"{which}scale": "log"})
+    axis.set_major_formatter(_plain)
+    axis.set_minor_formatter("")
+    if len(axis.get_majorticklocs()) < 4:  # two of them may lie outside
+        axis.set_minor_formatter(lambda value, _: _plain(value) if f"{value:.0e}"[0] in "25" else "")
+
+
+def _plain(value: float, _: int | None = None) -> str:
+    return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _short(text: str, most: int) -> str:
+    """On one line, without what cannot be seen."""
+    seen = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return seen if len(seen) <= most else seen[: most - 1] + "…"
+
+
+def _shown(label: str) -> str:
+    """A legend leaves out what begins with an underscore, unless something is before it."""
+    return f"\u200b{label}" if label.startswith("_") else label
