@@ -60,6 +60,7 @@ def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes) ->
         tensorflow()
         from training import pipeline, rehearsal
         from training.progress import TrainingProgress
+        from training.report import results_of
     progress = TrainingProgress(console)
     if wishes.quick == "fast":
         rehearsal.fast(checked, progress)
@@ -68,6 +69,8 @@ def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes) ->
     if wishes.quick == "overfit":
         return _overfit(console, *rehearsal.overfit(checked, progress))
     made = pipeline.run(checked, wishes.models, wishes.runs, progress, fresh=wishes.fresh)
+    if (simpler := results_of(made).simpler) is not None:
+        console.print(f"[bold yellow]{simpler}[/]", highlight=False)
     show(console, made.manifest)
     return _conclude(console, made, wishes, f"hornpipe train {path}")
 
@@ -183,7 +186,7 @@ def variants(manifest: Manifest) -> Table:
             variant.name,
             f"{variant.size / 1e6:.2f} MB",
             f"{variant.largest_difference:.2g}",
-            f"{variant.metrics[manifest.headline]:.4f}",
+            f"{variant.metrics[manifest.headline]:.4f}" if variant.metrics else "",
             f"{variant.latency['1'].p50:,.0f} µs",
             f"{variant.latency['32'].p50:,.0f} µs",
             style=style,

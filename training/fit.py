@@ -219,7 +219,7 @@ class Loop:
     def _evaluate(self, stopped: str = "running") -> None:
         with self._averages.in_place():
             seen = self._monitor.look(self._interruption.check)
-            best = seen is not None and self._is_best(seen.monitor)
+            best = seen is not None and self._is_best(seen)
             if best:
                 self._run.checkpoints.save_best(self.position.step, self._state.model_arrays())
         if seen is None:
@@ -243,9 +243,14 @@ class Loop:
             **vars(seen),
         )
 
-    def _is_best(self, monitor: float) -> bool:
-        before = [each.monitor for each in self.position.record.evaluations if each.best]
-        return not before or improvement(self._task.monitor, monitor, before[-1]) > 0
+    def _is_best(self, seen: Seen) -> bool:
+        """By the monitored metric, and by the loss where that is the same: a ranking that is right from the first epoch
+        says nothing of probabilities that are still far from sure."""
+        before = [each for each in self.position.record.evaluations if each.best]
+        if not before:
+            return True
+        gain = improvement(self._task.monitor, seen.monitor, before[-1].monitor)
+        return gain > 0 or (gain == 0 and seen.validation_loss < before[-1].validation_loss)
 
     def _stopped(self, evaluations: tuple[Evaluation, ...], wanted: str) -> str:
         stale = len(evaluations) - 1 - max(i for i, each in enumerate(evaluations) if each.best)

@@ -1,6 +1,7 @@
 """The table of contents of training: from a config to a published, judged bundle."""
 
 import getpass
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,11 +9,11 @@ from pathlib import Path
 
 import keras
 
-from contract import bundle, routing
+from contract import routing
 from contract.bundle import Bundle
 from contract.evidence import Verdict
 from contract.manifest import Manifest
-from training import devices, expectations, fit, gate, model, tracking
+from training import checkable, devices, fit, gate, model, tracking
 from training.answers import Answers
 from training.assessment import assess
 from training.course import Course
@@ -20,14 +21,15 @@ from training.data import prepare
 from training.doctor import examine
 from training.export import export
 from training.fit import Outcome
-from training.gate import HeldOut
 from training.listener import All, Listener
 from training.progress import TrainingProgress
 from training.rows import Prepared
 from training.run import Run
 from training.sections import TrainingConfig
+from training.silence import quiet
 
-MOST_COMPARED = 20_000
+# Encoded rows of a run whose data do not fit into memory.
+DATA = "data"
 
 
 def run(config: TrainingConfig, models: Path, runs: Path, progress: TrainingProgress, *, fresh: bool = False) -> Bundle:
@@ -37,10 +39,11 @@ def run(config: TrainingConfig, models: Path, runs: Path, progress: TrainingProg
     Raises ConfigError and DataError before training, Interrupted when it was asked to stop (the same call goes on), and
     TrainingError, ParityError or ProofFailed where nothing can be published. `models` is as it was then.
     """
-    expectations.check_names(config)
+    checkable.require(config)
     with Run.open(runs, config, fresh) as folder, tracking.mlflow_run(config, folder.path) as mlflow:
         with progress.stage("reading and checking the data"):
-            prepared = prepare(config, folder.path / "data")
+            prepared = prepare(config, folder.path / DATA)
+        checkable.require_classes(config, prepared.classes)
         folder.is_on(prepared.fingerprint)
         progress.warn(prepared.warnings)
         made = complete(prepared, config, models, folder, progress, [mlflow] if mlflow else [])
@@ -67,6 +70,7 @@ def complete(
         made = export(network, prepared, config, assessment, models, judge)
     note_verdict(models, made.manifest)
     folder.published(made.path)
+    shutil.rmtree(folder.path / DATA, ignore_errors=True)
     return made
 
 
@@ -103,25 +107,9 @@ class Gate:
     progress: TrainingProgress
 
     def __call__(self, staged: Bundle) -> Verdict:
-        with self.progress.stage("comparing with what serves"):
-            number = routing.read(self.models, self.config.name).production
-            production = None
-            if number is not None:
-                production = Answers(bundle.read_version(self.models, self.config.name, number))
-            candidate = Answers(staged)
-            return gate.judge(candidate, production, self._held_out(), staged.manifest.metrics, self.config)
-
-    def _held_out(self) -> HeldOut:
-        """Test rows, evenly spread where there are very many."""
-        prepared, rows = self.prepared, gate.some(len(self.prepared.test), MOST_COMPARED)
-        test = prepared.test.take(rows)
-        return HeldOut(
-            task=prepared.task,
-            rows=prepared.raw_test(rows.tolist()),
-            labels=test.labels,
-            slices=gate.slice_rows(prepared.encoder, test.encoded, self.config.evaluation.slice_rows),
-            seed=self.config.training.seed,
-        )
+        with self.progress.stage("comparing with what serves"), quiet():
+            rows = gate.held_out(self.prepared, self.config)
+            return gate.judge(Answers(staged), self.models, rows, self.config)
 
 
 def note_verdict(models: Path, manifest: Manifest) -> None:
