@@ -130,8 +130,8 @@ class TabularModel(Section):
 
 class ImageModel(Section):
     """A small residual network. `widths` are the channels of its stages, each of half the size of the one before;
-    `shift`, `rotate`, `shear` and `zoom` augment by up to that share of the picture or of a turn, `flip` left to right.
-    """
+    `shift`, `rotate`, `shear` and `zoom` augment by up to that share of the picture or of a turn, `flip` left to right,
+    `noise` by normal noise of so much of the range from darkest to lightest."""
 
     preset: Literal["image"]
     widths: list[Annotated[int, Field(gt=0)]] = Field(default=[32, 64, 128], min_length=1)
@@ -143,6 +143,7 @@ class ImageModel(Section):
     shear: float = Field(default=0.2, ge=0, lt=1)
     zoom: float = Field(default=0.1, ge=0, lt=1)
     flip: bool = False
+    noise: float = Field(default=0.1, ge=0, lt=1)
 
 
 class TextModel(Section):
@@ -256,10 +257,11 @@ VariantName = Literal["float16", "dynamic-int8", "full-int8", "weight-int8"]
 
 
 class QuantizationSection(Section):
-    """Which variants are made beside float32. One serves only if its headline metric falls by no more than
-    `max_metric_drop` (by the lower end of a paired bootstrap interval), and it is faster."""
+    """Which variants are made beside float32: `auto` is dynamic-int8, for pictures full-int8 too, for texts none. One
+    serves only if its headline metric falls by no more than `max_metric_drop` (by the lower end of a paired bootstrap
+    interval; of a regression, in standard deviations of the target), and it is faster."""
 
-    variants: list[VariantName] = Field(default=["dynamic-int8", "full-int8"])
+    variants: Literal["auto"] | list[VariantName] = "auto"
     max_metric_drop: float = Field(default=0.002, ge=0)
 
 
@@ -293,7 +295,8 @@ class ServingSection(Section):
 class GateSection(Section):
     """What a new version must keep to. `margin` is how much worse than production the headline metric may be, at the
     lower end of a paired 95% interval; `slice_margin` the same for every slice, `calibration_margin` for the
-    calibration error. `minimum` holds for every version, production or none: the worst value allowed by metric."""
+    calibration error. Of a regression, margins are in standard deviations of the target. `minimum` holds for every
+    version, production or none: the worst value allowed by metric."""
 
     margin: float = Field(default=0.005, ge=0)
     slice_margin: float = Field(default=0.05, ge=0)
@@ -307,7 +310,8 @@ Cell = str | float | int | bool | None
 
 
 class InvarianceCheck(Section):
-    """Setting `feature` to any of `values` must not move the answer by more than `tolerance`."""
+    """Setting `feature` to any of `values` must not move the answer by more than `tolerance`, in the answer's unit: a
+    probability or the target's."""
 
     kind: Literal["invariance"]
     feature: str
@@ -317,18 +321,20 @@ class InvarianceCheck(Section):
 
 class DirectionCheck(Section):
     """Raising the number `feature` by `by` must not lower (or raise) the answer by more than `tolerance`, but for a
-    share of `exceptions` of the rows."""
+    share of `exceptions` of the rows. Of many classes, `of` says whose probability is the answer."""
 
     kind: Literal["direction"]
     feature: str
     by: float
     answer: Literal["up", "down"]
+    of: str | None = None
     tolerance: float = Field(default=0.0, ge=0)
     exceptions: float = Field(default=0.05, ge=0, le=1)
 
 
 class MinimumCheck(Section):
-    """These rows must be right: `expected` is the label, or the value within `tolerance`."""
+    """This row must be right: `expected` is the label, or the value within `tolerance`. A picture is the path of its
+    file."""
 
     kind: Literal["minimum"]
     row: dict[str, Cell]

@@ -146,6 +146,17 @@ def test_a_shift_is_where_scipy_puts_it(side: int) -> None:
         np.testing.assert_allclose(moved[i, straight, 3, 0], expected[straight], atol=1e-2)
 
 
+def test_noise_is_normal_and_of_a_tenth_of_the_range_in_the_preset() -> None:
+    pictures = np.full((40, 40, 40, 1), 100.0, np.float32)
+    noise = augmented(pictures, noise=3.0) - 100
+    feature = ImageFeature(name="p", dtype="float32", shape=(8, 8, 1), minimum=-2, maximum=14)
+
+    assert noise.std() == pytest.approx(3, rel=0.02)
+    assert noise.mean() == pytest.approx(0, abs=0.05)
+    assert (np.abs(noise) > 6).mean() == pytest.approx(0.0455, abs=0.005)
+    assert build(prepared([feature], rows=4), IMAGE).get_layer("augmentation").noise == pytest.approx(1.6)
+
+
 def test_a_shear_moves_each_row_by_its_distance_from_the_middle() -> None:
     slope = np.broadcast_to(np.arange(41, dtype=np.float32)[None, None, :, None], (30, 41, 41, 1))
     sheared = augmented(slope, shear=0.3)[:, :, 20, 0] - 20

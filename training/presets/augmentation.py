@@ -1,4 +1,4 @@
-"""Random shifts, turns, shears, zooms and flips of training pictures."""
+"""Random shifts, turns, shears, zooms, flips and noise on training pictures."""
 
 from typing import Any
 
@@ -23,7 +23,8 @@ class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # keras has no ty
     Every picture is shifted by up to `shift` of its size, turned by up to `rotate` of a full turn, sheared by up to
     `shear` of its height, each side scaled by a factor of 1 - `zoom` to 1 + `zoom`, and with `flip` mirrored half the
     time: all in one resampling, which blurs less than one layer for each would. What comes in from outside repeats the
-    edge. Adversarial training perturbs what leaves this layer (training/adversarial.py).
+    edge. `noise` is the standard deviation of normal noise on every value then, in the pictures' own unit. Adversarial
+    training perturbs what leaves this layer (training/adversarial.py).
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # keras has no ty
         shear: float = 0.0,
         zoom: float = 0.0,
         flip: bool = False,
+        noise: float = 0.0,
         seed: int | None = None,
         **options: Any,  # noqa: ANN401  # Keras' own options
     ) -> None:
         super().__init__(**{"dtype": "float32"} | options)
-        self.shift, self.rotate, self.shear, self.zoom, self.flip = shift, rotate, shear, zoom, flip
+        self.shift, self.rotate, self.shear, self.zoom = shift, rotate, shear, zoom
+        self.flip, self.noise = flip, noise
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, pictures: Tensor, training: bool = False) -> Tensor:
@@ -58,7 +61,8 @@ class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # keras has no ty
             interpolation="BILINEAR",
             fill_mode="NEAREST",
         )
-        return tf.ensure_shape(moved, pictures.shape)
+        noise = keras.random.normal(keras.ops.shape(pictures), stddev=self.noise, seed=self.seed_generator)
+        return tf.ensure_shape(moved + noise, pictures.shape)
 
     def _transforms(self, pictures: Tensor, factor: int) -> Tensor:
         """[n, 8]: for every picture the affine map from a pixel of the result to where it comes from, about the
@@ -83,5 +87,5 @@ class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # keras has no ty
         return keras.random.uniform((rows,), -most, most, seed=self.seed_generator)
 
     def get_config(self) -> dict[str, Any]:
-        own = {key: getattr(self, key) for key in ("shift", "rotate", "shear", "zoom", "flip")}
+        own = {key: getattr(self, key) for key in ("shift", "rotate", "shear", "zoom", "flip", "noise")}
         return {**super().get_config(), **own, "seed": self.seed_generator.get_config()["seed"]}

@@ -21,8 +21,7 @@ def build(inputs: ModelInputs, section: ImageModel) -> keras.Model:
     packed = inputs.packed()
     hidden = packed["image"]
     if section.augment:
-        options = section.model_dump(include={"shift", "rotate", "shear", "zoom", "flip"})
-        hidden = Augmentation(**options, name="augmentation")(hidden)
+        hidden = _augmented(hidden, inputs, section)
     hidden = _stem(standardised(hidden, inputs), section.widths[0])
     for stage, width in enumerate(section.widths):
         for block in range(section.blocks):
@@ -31,6 +30,14 @@ def build(inputs: ModelInputs, section: ImageModel) -> keras.Model:
     hidden = keras.layers.GlobalAveragePooling2D(name="pool")(hidden)
     hidden = keras.layers.Dropout(section.dropout, name="dropout")(hidden)
     return keras.Model(packed, inputs.logits(hidden), name="image")
+
+
+def _augmented(pictures: Tensor, inputs: ModelInputs, section: ImageModel) -> Tensor:
+    feature = inputs.image
+    assert feature is not None  # noqa: S101  # for the type checker: the config has this preset for images alone
+    movements = section.model_dump(include={"shift", "rotate", "shear", "zoom", "flip"})
+    noise = section.noise * (feature.maximum - feature.minimum)
+    return Augmentation(**movements, noise=noise, name="augmentation")(pictures)
 
 
 def standardised(pictures: Tensor, inputs: ModelInputs) -> Tensor:

@@ -80,11 +80,10 @@ class ModelInputs:
         )(hidden)
         if self.task.name == "multiclass":
             return dense
-        z = keras.layers.Flatten(dtype="float32", name=f"flat{suffix}")(dense)[:, 0]
         if self.task.name == "binary":
-            return z
+            return dense[:, 0]
         mean, deviation = target_scale(self.sample.labels)
-        return keras.layers.Rescaling(deviation, mean, dtype="float32", name=f"unit{suffix}")(z)
+        return keras.layers.Rescaling(deviation, mean, dtype="float32", name=f"unit{suffix}")(dense[:, 0])
 
     def _bias(self) -> NDArray[np.float64]:
         """Where the logits start, float64 [outputs]."""
