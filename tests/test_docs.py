@@ -66,6 +66,31 @@ def test_the_map_names_files_that_are_there_and_all_of_them() -> None:
     assert all((ROOT / folder).is_dir() for folder in ("examples/flights", "benchmarks", "deploy", "tests"))
 
 
+def test_the_findings_of_the_doctor_are_those_of_its_rules() -> None:
+    from training.doctor import RULES
+
+    text = Path("docs/training.md").read_text().split("## The doctor")[1].split("\n## ")[0]
+    told = {line.split("|")[1].strip(" `") for line in text.splitlines() if line.startswith("| `")}
+    rules = {rule.judge.__name__ for rule in RULES} - {"exploding_from_the_start"}  # which finds exploding_gradients
+
+    assert told == rules
+
+
+def test_the_guide_names_every_section_of_the_config() -> None:
+    from training.sections import TrainingConfig
+
+    guide = Path("docs/training.md").read_text()
+    sections = set(TrainingConfig.model_fields) - {"name", "task", "checks"}
+
+    assert {f"`[{name}]`" for name in sections} | {"`[[checks]]`"} <= set(re.findall(r"`\[+\w+\]+`", guide))
+
+
+@pytest.mark.parametrize("path", sorted(Path("docs").glob("*.md")), ids=str)
+def test_links_of_the_guides(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert (path.parent / link).exists(), link
+
+
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", README))))
 def test_links(link: str) -> None:
     assert (ROOT / link).exists()
