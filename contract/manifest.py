@@ -175,7 +175,8 @@ class Latency(Part):
 class Variant(Part):
     """One executable form of the model, measured against the float32 SavedModel on held-out rows.
 
-    `size` and `memory` (what loading and running it adds) are bytes; `refused` says why it may not serve.
+    `size` and `memory` (what loading and running it adds) are bytes; `intervals` are those of the metrics, `headline`
+    the one that is decided by. `refused` says why it may not serve; one that answers what is no number has no metrics.
     """
 
     name: Name
@@ -186,6 +187,7 @@ class Variant(Part):
     tolerance: float = Field(gt=0)
     metrics: dict[str, float]
     latency: dict[Literal["1", "32"], Latency]
+    intervals: dict[str, Metric] = Field(default={})
     headline: Metric | None = None
     memory: int | None = None
     refused: str | None = None

@@ -1,6 +1,6 @@
 """A version as its clients see it: raw rows in, scores out, through the encoder and runtime that serve."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,42 +8,70 @@ from numpy.typing import NDArray
 from contract import runtimes
 from contract.bundle import Bundle
 from contract.features import Encoder, Problem
-from contract.manifest import Variant
-from training.errors import DataError
+from contract.manifest import BinaryOutput, ImageFeature, MulticlassOutput, RegressionOutput
 from training.rows import RawRow
+from training.task import Scores
 
-BATCH = 4096
+MOST_ROWS, MOST_VALUES = 4096, 2**24
 
-Scores = NDArray[np.float32]
+Taken = NDArray[np.bool_]
 
 
 class Answers:
-    """One variant of one bundle, on the CPU."""
+    """The chosen variant of one bundle, on the CPU."""
 
-    def __init__(self, bundle: Bundle, variant: Variant | None = None) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
-        self.variant = variant or self.manifest.variant(self.manifest.chosen.variant)
         self.encoder = Encoder(self.manifest.features)
-        self._runtime = runtimes.load(bundle, self.variant, "cpu")
+        self._runtime = runtimes.load(bundle, self.manifest.variant(self.manifest.chosen.variant), "cpu")
 
     @property
     def label(self) -> str:
         return f"{self.manifest.name}/{self.manifest.version}"
 
-    def refusals(self, rows: Sequence[RawRow]) -> list[Problem]:
-        """What the service would answer with an error, each problem once; empty where it takes every row."""
-        encoded = self.encoder.encode(list(rows))
-        return encoded if isinstance(encoded, list) else []
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of the labels: (negative, positive), all classes, or none for a regression."""
+        match self.manifest.output:
+            case BinaryOutput() as output:
+                return (output.negative, output.positive)
+            case MulticlassOutput() as output:
+                return output.classes
+            case RegressionOutput():
+                return ()
 
-    def scores(self, rows: Sequence[RawRow]) -> Scores:
-        """What the model answers, float32 [n] or [n, classes]. Raises DataError where it refuses a row."""
-        parts = (list(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH))
-        return np.concatenate([self._run(part) for part in parts])
+    def known(self, rows: Sequence[RawRow]) -> list[RawRow]:
+        """The rows with no more features than this version has: another may have been trained on more."""
+        names = [feature.name for feature in self.manifest.features]
+        return [{name: row[name] for name in names if name in row} for row in rows]
 
-    def _run(self, rows: list[RawRow]) -> Scores:
-        encoded = self.encoder.encode(rows)
+    def problem(self, rows: Sequence[RawRow]) -> Problem | None:
+        """The first thing that the service would find wrong with the rows; None where it takes them all."""
+        for batch in self._batches(rows):
+            encoded = self.encoder.encode(batch)
+            if isinstance(encoded, list):
+                return encoded[0]
+        return None
+
+    def answer(self, rows: Sequence[RawRow]) -> tuple[Taken, Scores]:
+        """Which rows the service would take, [n], and its answers to those, float32 [taken] or [taken, classes]."""
+        parts = [self._answer(batch) for batch in self._batches(rows)]
+        scores = [part[1] for part in parts if part[1] is not None]
+        empty = np.zeros((0, len(self.classes)) if len(self.classes) > 2 else 0, np.float32)
+        return np.concatenate([part[0] for part in parts]), np.concatenate(scores) if scores else empty
+
+    def _answer(self, batch: list[RawRow]) -> tuple[Taken, Scores | None]:
+        taken = np.ones(len(batch), bool)
+        encoded = self.encoder.encode(batch)
         if isinstance(encoded, list):
-            raise DataError(self.label, [f"{p.path}: {p.problem}, expected {p.expected}" for p in encoded])
-        answers: Scores = self._runtime.run(encoded)[self.manifest.output.name]
-        return answers
+            taken = np.array([self.encoder.accepts(row) for row in batch])
+            encoded = self.encoder.encode([row for row, fits in zip(batch, taken, strict=True) if fits])
+        if isinstance(encoded, list):  # there was no row left
+            return taken, None
+        return taken, self._runtime.run(encoded)[self.manifest.output.name]
+
+    def _batches(self, rows: Sequence[RawRow]) -> Iterator[list[RawRow]]:
+        """Pictures are large once they are decoded."""
+        values = [int(np.prod(each.shape)) for each in self.manifest.features if isinstance(each, ImageFeature)]
+        size = min(MOST_ROWS, max(1, MOST_VALUES // max(values, default=1)))
+        return (list(rows[start : start + size]) for start in range(0, len(rows), size))

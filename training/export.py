@@ -2,8 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +27,7 @@ from contract.manifest import (
     RegressionOutput,
     Variant,
 )
-from training import report, variants
+from training import conversion, report, variants
 from training.assessment import Assessment
 from training.distributions import distributions
 from training.golden import golden_examples
@@ -36,6 +35,7 @@ from training.results import RESULTS
 from training.rows import Prepared
 from training.sections import TrainingConfig
 from training.signatures import packed_signature, raw_signature, with_raw_inputs, with_scores
+from training.silence import quiet
 from training.task import Scores
 
 MOST_SLICES = 10
@@ -63,10 +63,10 @@ def export(
         with quiet():
             save(scores, prepared.encoder, staging)
             logits.save_weights(staging / WEIGHTS)
-            failed = variants.convert(scores, prepared, staging, Path(scratch), config.quantization)
+            failed = conversion.convert(scores, prepared, staging, Path(scratch), config.quantization)
         golden = golden_examples(staging, prepared, variants.tolerance(prepared))
-        measured = variants.measure(staging, prepared, golden, assessment.decisions.limit, config)
-        chosen = variants.choose(prepared.task, measured, failed)
+        measured, broken = variants.measure(staging, prepared, golden, assessment.decisions.limit, config)
+        chosen = variants.choose(prepared.task, measured, failed | broken)
         draft = _manifest(prepared, config, assessment, golden, (measured, chosen))
         prove_all(Bundle(staging, draft))
         draft = draft.model_copy(update={"verdict": judge(Bundle(staging, draft))})
@@ -133,8 +133,8 @@ def save(scores: keras.Model, encoder: Encoder, folder: Path) -> None:
     raw = with_raw_inputs(scores, encoder)
     archive = keras.export.ExportArchive()
     archive.track(raw)
-    variants.add_endpoint(archive, "serving_default", raw, raw_signature(encoder))
-    variants.add_endpoint(archive, runtimes.SIGNATURE, scores, packed_signature(encoder))
+    conversion.add_endpoint(archive, "serving_default", raw, raw_signature(encoder))
+    conversion.add_endpoint(archive, runtimes.SIGNATURE, scores, packed_signature(encoder))
     archive.write_out(str(folder), verbose=False)
 
 
@@ -197,16 +197,3 @@ def code_revision() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("HORNPIPE_REVISION") or None
     return described.stdout.strip()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what TensorFlow's exporter and converter print to the terminal from C++; errors come as exceptions."""
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a descriptor is wanted
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

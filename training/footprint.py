@@ -1,13 +1,34 @@
 """`python -m training.footprint VARIANT ROWS.npz`: a variant's memory, in a process that does nothing else."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from contract.features import Encoded
 from contract.runtimes import LiteRT, SavedModel, tensorflow
+
+RUNS = 3
+
+
+def footprint(path: Path, encoded: Encoded) -> int | None:
+    """Bytes of resident memory that loading a variant and running the rows adds to a process of its own, beyond the
+    runtime's library; None where such a process does not live to tell."""
+    parts = {name: part for name, part in encoded._asdict().items() if part is not None}
+    with TemporaryDirectory(prefix="hornpipe-") as folder:
+        rows = Path(folder) / "rows.npz"
+        np.savez(rows, **parts)
+        command = [sys.executable, "-m", "training.footprint", str(path.absolute()), str(rows)]
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # a GPU's memory is not what is asked for
+        try:
+            told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)  # noqa: S603  # our own module
+        except subprocess.CalledProcessError:
+            return None
+    return int(json.loads(told.stdout)["bytes"])
 
 
 def main(variant: Path, rows: Path) -> None:
@@ -20,14 +41,14 @@ def main(variant: Path, rows: Path) -> None:
         import ai_edge_litert.interpreter  # noqa: F401  # counted as the library's
     before = _resident()
     runtime = SavedModel(variant, "cpu") if variant.is_dir() else LiteRT(variant)
-    for _ in range(3):
+    for _ in range(RUNS):
         runtime.run(encoded)
     json.dump({"bytes": max(0, _resident() - before)}, sys.stdout)
 
 
 def _resident() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
+import keras
 from pydantic import ValidationError
 
 from contract import bundle
@@ -12,6 +13,7 @@ from contract.bundle import Bundle
 from contract.manifest import RegressionOutput
 from training import fit, pipeline
 from training.assessment import Assessment
+from training.conversion import why
 from training.data import prepare
 from training.errors import ConfigError, DataError, did_you_mean
 from training.evaluate import Decisions
@@ -36,8 +38,7 @@ def quantize(models: Path, name: str, version: int, variants: list[str] | None, 
         with progress.stage("reading the data again"):
             prepared = prepare(config, Path(scratch))
             _same_data(source, prepared)
-        network = pipeline.build(prepared, config)
-        network.load_weights(source.path / WEIGHTS)
+        network = _network(source, prepared, config)
         results = results_of(source)
         decisions = _decisions(source, results)
         scores = decisions.scores(prepared.task, fit.predict(network, prepared.validation.encoded))
@@ -66,6 +67,17 @@ def _config(source: Bundle, variants: list[str] | None) -> TrainingConfig:
         return config
     asked = config.quantization.model_copy(update={"variants": variants})
     return config.model_copy(update={"quantization": asked})
+
+
+def _network(source: Bundle, prepared: Prepared, config: TrainingConfig) -> keras.Model:
+    """The network that the config makes, with the weights that were learnt."""
+    network = pipeline.build(prepared, config)
+    try:
+        network.load_weights(source.path / WEIGHTS)
+    except ValueError as error:  # the user's own builder, or ours, is not what it was
+        problem = f"{WEIGHTS} does not fit the network that its config makes now: {why(error)}"
+        raise DataError(str(source.path), [problem]) from error
+    return network
 
 
 def _decisions(source: Bundle, results: Results) -> Decisions:

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 from contract.bundle import Bundle
 from contract.evidence import Finding
-from training import expectations, pipeline, trial
+from training import checkable, pipeline, trial
 from training.data import prepare
 from training.doctor import overfit_verdict
 from training.progress import TrainingProgress
@@ -18,7 +18,7 @@ from training.trial import Overfit
 def fast(config: TrainingConfig, progress: TrainingProgress) -> Bundle:
     """Two steps of training and all that follows, on one batch of each part. The bundle that is returned is gone with
     its folder: whoever wants one trains. Raises what a real run would raise."""
-    expectations.check_names(config)
+    checkable.require(config)
     with TemporaryDirectory(prefix="hornpipe-") as name:
         folder = Path(name)
         config, prepared = trial.fast(config, _data(config, folder, progress))
@@ -39,5 +39,6 @@ def overfit(config: TrainingConfig, progress: TrainingProgress) -> tuple[Overfit
 def _data(config: TrainingConfig, folder: Path, progress: TrainingProgress) -> Prepared:
     with progress.stage("reading and checking the data"):
         prepared = prepare(config, folder / "data")
+    checkable.require_classes(config, prepared.classes)
     progress.warn(prepared.warnings)
     return prepared
