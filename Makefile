@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo data test lint types architecture bench image clean
+.PHONY: help demo test slow lint types architecture bench image clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -10,8 +10,11 @@ help:            ## this list
 demo: .venv/ready  ## prepare, train, serve on 127.0.0.1:8000 and ask
 	$(BIN)/python -m examples.flights demo
 
-test: .venv/ready  ## every test
+test: .venv/ready  ## the tests that take no minute each
 	$(BIN)/python -m pytest
+
+slow: .venv/ready  ## the others: twenty kills of one run, adversarial training, data larger than memory
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/ready  ## ruff, and hadolint on the Dockerfile
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/hadolint Dockerfile
