@@ -198,7 +198,8 @@ def head(rounds: int, settings: TrainingConfig) -> list[str]:
         "",
         f"`python -m benchmarks.training`, {platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start; "
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}. Flights, batch "
-        f"{settings.training.batch_size}; medians over {rounds} rounds of one epoch, ratios round by round.",
+        f"{settings.training.batch_size}; medians over {rounds} rounds of one epoch, ratios round by round."
+        + (" Other programs shared the processor: read the columns by CPU." if load > (os.cpu_count() or 1) else ""),
         "",
     ]
 
