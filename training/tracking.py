@@ -20,8 +20,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from contract.bundle import MANIFEST, Bundle, replace_file
+from contract.errors import Stopped
 from training.courier import Courier
-from training.errors import Interrupted, TrainingError
+from training.errors import TrainingError
 from training.listener import Silent
 from training.report import REPORT
 from training.results import RESULTS
@@ -81,7 +82,7 @@ class TensorBoard(Silent):
         try:
             self._writer.add_event(Event(wall_time=time.time(), step=step, summary=scalars))
             self._writer.flush()
-        except OSError as error:
+        except Exception as error:  # of a full disk, say; where TensorFlow writes, it is no OSError
             self._lost = True
             log.warning("TensorBoard is not told any more: %s", error)
 
@@ -197,7 +198,7 @@ def mlflow_run(config: TrainingConfig, run: Path) -> Iterator[MLflow | None]:
     tracked = MLflow(config, run) if mlflow_wanted() else None
     try:
         yield tracked
-    except (Interrupted, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt):
         if tracked is not None:
             tracked.stop()
         raise
