@@ -1,20 +1,22 @@
-# Three images from one file; both BuildKit and the classic builder build it.
+# Four images from one file; both BuildKit and the classic builder build it.
 #
-#   docker build --target service    -t hornpipe-service    .   answers; LiteRT, no TensorFlow, no training code
-#   docker build --target service-tf -t hornpipe-service-tf .   answers; for models whose operations LiteRT lacks
-#   docker build --target trainer    -t hornpipe-trainer    .   trains
+#   docker build --target service     -t hornpipe-service     .   answers; LiteRT, no TensorFlow, no training code
+#   docker build --target service-tf  -t hornpipe-service-tf  .   answers; for models whose operations LiteRT lacks
+#   docker build --target trainer     -t hornpipe-trainer     .   trains
+#   docker build --target tensorboard -t hornpipe-tensorboard .   shows how training goes; no TensorFlow either
 #
 # The dependencies (/opt/venv, changes rarely) and Hornpipe (/opt/hornpipe, changes often, small) are separate layers.
 
-# What all images share: a user without rights, the models folder, where Python looks.
+# What all images share: a user without rights, the folders of models and runs, where Python looks.
 FROM python:3.11-slim-bookworm AS base
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin hornpipe \
-    && install --directory --owner=10001 --group=10001 /models /work
+    && install --directory --owner=10001 --group=10001 /models /runs /work
 ENV PATH=/opt/hornpipe/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/hornpipe \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    HORNPIPE_MODELS_DIR=/models
+    HORNPIPE_MODELS_DIR=/models \
+    HORNPIPE_RUNS_DIR=/runs
 WORKDIR /work
 LABEL org.opencontainers.image.title="Hornpipe" \
       org.opencontainers.image.description="Train Keras models, prove them, serve them." \
@@ -30,8 +32,8 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
 ENTRYPOINT ["hornpipe"]
 CMD ["serve"]
 
-# The service's dependencies, in the versions that are tested together. Each part of pyproject.toml becomes a list.
-FROM python:3.11-slim-bookworm AS build
+# What is to be installed: each part of pyproject.toml becomes a list.
+FROM python:3.11-slim-bookworm AS lists
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
@@ -42,8 +44,11 @@ RUN python -c "import pathlib, tomllib; \
 project = tomllib.loads(pathlib.Path('pyproject.toml').read_text())['project']; \
 parts = {'service': project['dependencies'], **project['optional-dependencies']}; \
 [pathlib.Path(name + '.txt').write_text('\n'.join(each for each in part if not each.startswith('hornpipe['))) \
-for name, part in parts.items()]" \
-    && python -m pip --python /opt/venv/bin/python install -c constraints.txt -r service.txt
+for name, part in parts.items()]"
+
+# The service's dependencies, in the versions that are tested together.
+FROM lists AS build
+RUN python -m pip --python /opt/venv/bin/python install -c constraints.txt -r service.txt
 
 # Hornpipe itself: whole in /opt/hornpipe, without the training code in /opt/hornpipe-service.
 FROM build AS project
@@ -87,7 +92,22 @@ RUN PYTHONDONTWRITEBYTECODE='' python -c "import hornpipe, service.__main__, tra
 # Data that examples prepare (build/...) goes here; a volume here keeps it.
 USER 10001:10001
 ARG HORNPIPE_REVISION=unknown
-# Becomes part of every bundle: which code trained it.
-ENV HORNPIPE_REVISION=$HORNPIPE_REVISION
+# The first becomes part of every bundle: which code trained it. matplotlib keeps a list of fonts, and there is no home.
+ENV HORNPIPE_REVISION=$HORNPIPE_REVISION \
+    MPLCONFIGDIR=/tmp/matplotlib
 LABEL org.opencontainers.image.revision=$HORNPIPE_REVISION
 CMD ["hornpipe", "--help"]
+
+# TensorBoard alone, which reads what runs wrote.
+FROM lists AS build-tensorboard
+RUN grep '^tensorboard' train.txt > tensorboard.txt \
+    && python -m pip --python /opt/venv/bin/python install -c constraints.txt -r tensorboard.txt
+
+FROM base AS tensorboard
+COPY --from=build-tensorboard /opt/venv /opt/venv
+RUN PYTHONDONTWRITEBYTECODE='' python -c "import tensorboard.main, tensorboard_data_server"
+EXPOSE 6006
+USER 10001:10001
+ARG HORNPIPE_REVISION=unknown
+LABEL org.opencontainers.image.revision=$HORNPIPE_REVISION
+CMD ["tensorboard", "--logdir", "/runs", "--host", "0.0.0.0", "--port", "6006"]

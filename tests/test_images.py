@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
+FINAL = {"service", "service-tf", "trainer", "tensorboard"}
 COPIED = {source for line in re.findall(r"^COPY (?!--)(.+)$", DOCKERFILE, re.M) for source in line.split()[:-1]}
 
 
@@ -27,8 +28,8 @@ def test_what_is_copied_is_not_ignored_and_nothing_else_is_sent():
 
 def test_every_image_runs_as_a_number_that_is_not_root():
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.M)[1:]
-    final = {name: stage for stage in stages if (name := stage.split()[2]) in {"service", "service-tf", "trainer"}}
-    assert len(final) == 3
+    final = {name: stage for stage in stages if (name := stage.split()[2]) in FINAL}
+    assert final.keys() == FINAL
     for stage in final.values():
         assert re.findall(r"^USER (.+)$", stage, re.M) == ["10001:10001"]
 
@@ -46,8 +47,35 @@ def test_ports_are_open_to_this_machine_only():
 
 
 def test_prometheus_scrapes_the_port_that_the_image_exposes():
-    (exposed,) = re.findall(r"^EXPOSE (\d+)$", DOCKERFILE, re.M)
+    exposed = exposed_by("serving")
     assert f'["service:{exposed}"]' in (ROOT / "deploy/prometheus/prometheus.yml").read_text()
+
+
+def exposed_by(stage: str) -> str:
+    (port,) = re.findall(rf"^FROM \S+ AS {stage}$(?:\n(?!FROM ).*)*?\nEXPOSE (\d+)$", DOCKERFILE, re.M)
+    return port
+
+
+def service(name: str) -> str:
+    """The lines of one service of docker-compose.yml."""
+    (lines,) = re.findall(rf"^  {name}:\n((?:    .*\n)+)", COMPOSE, re.M)
+    return lines
+
+
+def test_compose_builds_targets_that_there_are():
+    assert set(re.findall(r"^      target: (\S+)", COMPOSE, re.M)) <= FINAL
+
+
+def test_tensorboard_reads_the_volume_that_runs_are_written_to():
+    (folder,) = re.findall(r"HORNPIPE_RUNS_DIR=(\S+)$", DOCKERFILE, re.M)
+    (command,) = re.findall(r'^CMD \["tensorboard", (.*)\]$', DOCKERFILE, re.M)
+
+    assert f'"--logdir", "{folder}"' in command
+    assert f"- runs:{folder} " in service("trainer")
+    assert f"- runs:{folder}:ro\n" in service("tensorboard")
+    assert f'"127.0.0.1:6006:{exposed_by("tensorboard")}"' in service("tensorboard")
+    assert f'"--port", "{exposed_by("tensorboard")}"' in command
+    assert folder in re.findall(r"install --directory .*? (/.*)$", DOCKERFILE, re.M)[0].split()  # the user's own
 
 
 def test_hadolint_finds_nothing():
