@@ -90,6 +90,7 @@ def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
             "split.validation_from=2013-08-01",
             "training.epochs=6",
             "evaluation.resamples=20",
+            'quantization.variants=["dynamic-int8", "full-int8"]',
         ],
     )
     prepared = prepare(checked)

@@ -1,6 +1,7 @@
 """`hornpipe quantize`: variants of an existing version, as a new version with the same weights."""
 
 import json
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
@@ -8,8 +9,9 @@ from typing import get_args
 import keras
 from pydantic import ValidationError
 
-from contract import bundle
+from contract import bundle, proof
 from contract.bundle import Bundle
+from contract.errors import ProofFailed
 from contract.manifest import RegressionOutput
 from training import fit, pipeline
 from training.assessment import Assessment
@@ -23,6 +25,7 @@ from training.report import results_of
 from training.results import Results
 from training.rows import Prepared
 from training.sections import TrainingConfig, VariantName
+from training.variants import REFERENCE
 
 
 def quantize(models: Path, name: str, version: int, variants: list[str] | None, progress: TrainingProgress) -> Bundle:
@@ -41,6 +44,7 @@ def quantize(models: Path, name: str, version: int, variants: list[str] | None, 
         network = _network(source, prepared, config)
         results = results_of(source)
         decisions = _decisions(source, results)
+        _prove(source, prepared, network, decisions)
         scores = decisions.scores(prepared.task, fit.predict(network, prepared.validation.encoded))
         assessment = Assessment(results, source.manifest.baselines, decisions, scores)
         judge = pipeline.Gate(prepared, config, models, progress)
@@ -73,11 +77,25 @@ def _network(source: Bundle, prepared: Prepared, config: TrainingConfig) -> kera
     """The network that the config makes, with the weights that were learnt."""
     network = pipeline.build(prepared, config)
     try:
-        network.load_weights(source.path / WEIGHTS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of parts without weights in the file: the proof finds them
+            network.load_weights(source.path / WEIGHTS)
     except ValueError as error:  # the user's own builder, or ours, is not what it was
         problem = f"{WEIGHTS} does not fit the network that its config makes now: {why(error)}"
         raise DataError(str(source.path), [problem]) from error
     return network
+
+
+def _prove(source: Bundle, prepared: Prepared, network: keras.Model, decisions: Decisions) -> None:
+    """Raises ProofFailed where the network does not answer the version's golden examples as the version does."""
+    manifest = source.manifest
+    logits = fit.predict(network, proof.encode_golden(source))
+    expected = proof.golden_outputs(manifest.golden, manifest.output.name)
+    difference = proof.largest_difference(decisions.scores(prepared.task, logits), expected)
+    tolerance = manifest.variant(REFERENCE).tolerance
+    if not difference <= tolerance:
+        problem = f"what its config makes of {WEIGHTS} differs by {difference:.3g} on its golden examples"
+        raise ProofFailed(source.path, [f"{problem}, tolerance {tolerance:.3g}"])
 
 
 def _decisions(source: Bundle, results: Results) -> Decisions:
