@@ -55,7 +55,7 @@ def test_a_regression_of_any_unit_learns_alike() -> None:
     import keras
 
     losses = {}
-    for unit in (1e-3, 1.0, 1e6):
+    for unit in (1e-3, 1e6):
         data = prepared(NUMBERS, "regression", rows=500)
         x = np.nan_to_num(data.sample.encoded.numbers[:, 0])
         targets = ((3 + 2 * x) * unit).astype(np.float32)
@@ -69,9 +69,8 @@ def test_a_regression_of_any_unit_learns_alike() -> None:
         network.compile(keras.optimizers.Adam(0.01), loss)
         losses[unit] = network.fit(inputs, targets, epochs=15, batch_size=50, verbose=0, shuffle=False).history["loss"]
 
-    assert losses[1.0][-1] < 0.1 * losses[1.0][0]
-    np.testing.assert_allclose(losses[1e-3], losses[1.0], rtol=0.02)
-    np.testing.assert_allclose(losses[1e6], losses[1.0], rtol=0.02)
+    assert losses[1e6][-1] < 0.1 * losses[1e6][0]
+    np.testing.assert_allclose(losses[1e-3], losses[1e6], rtol=0.02)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

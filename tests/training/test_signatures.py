@@ -81,7 +81,6 @@ def test_raw_and_packed_rows_get_the_same_answer_in_keras_and_in_a_saved_model(t
     import tensorflow as tf
 
     from training.signatures import packed_signature, raw_signature, with_raw_inputs, with_scores
-    from training.variants import add_endpoint
 
     data = prepared(ALL_KINDS, "multiclass")
     scores = with_scores(network(data), data.task, 1.5)
@@ -90,8 +89,15 @@ def test_raw_and_packed_rows_get_the_same_answer_in_keras_and_in_a_saved_model(t
     expected = np.asarray(scores(arrays(scores, given))["probabilities"])
     archive = keras.export.ExportArchive()
     archive.track(named)
-    add_endpoint(archive, "serving_default", named, raw_signature(data.encoder))
-    add_endpoint(archive, "encoded", scores, packed_signature(data.encoder))
+    for name, model, specs in [
+        ("serving_default", named, raw_signature(data.encoder)),
+        ("encoded", scores, packed_signature(data.encoder)),
+    ]:
+
+        def call(*tensors: Any, model: Any = model, specs: Any = specs) -> Any:
+            return model({spec.name: tensor for spec, tensor in zip(specs, tensors, strict=True)})
+
+        archive.add_endpoint(name, call, input_signature=specs)
     archive.write_out(str(tmp_path / "saved"), verbose=False)
     served = tf.saved_model.load(str(tmp_path / "saved")).signatures
 
