@@ -54,11 +54,12 @@ class Loss:
         return losses * tf.gather(tf.constant(self.weights, tf.float32), tf.cast(labels, tf.int32))
 
     def base(self, labels: Labels) -> float:
-        """The loss of the best constant answer that does not look at the row: the class shares, or the mean."""
+        """The loss of the best constant answer: the weighted class shares, or the mean."""
         if self.task == "regression":
             logits = np.full(len(labels), labels.mean(dtype=np.float64), np.float32)
         else:
-            shares = np.log(np.clip(class_shares(labels, self.classes), 1e-7, 1))
+            shares = class_shares(labels, self.classes) * (self.weights or 1.0)
+            shares = np.log(np.clip(shares / shares.sum(), 1e-7, 1))
             row = shares if self.task == "multiclass" else shares[1] - shares[0]
             logits = np.broadcast_to(np.float32(row), (len(labels), *np.shape(row)))
         return float(np.mean(self.rows(labels, logits), dtype=np.float64))

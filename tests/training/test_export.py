@@ -39,8 +39,8 @@ def by_hand(
     missing = np.isnan(raw)
     known = np.where(missing, named["median"], raw.astype(np.float32))
     parts = [(known - named["mean"]) * named["scale"], missing.astype(float)]
-    within = (known[:, :, None] - named["low"]) * named["inverse_width"]
-    parts.append(np.minimum(np.maximum(within, 0), 1).reshape(len(rows), -1))
+    within = (known[:, named["number_of_bin"]] - named["low"]) * named["inverse_width"]
+    parts.append(np.minimum(np.maximum(within, 0), 1))
     for i, feature in enumerate(categories):
         order = {value: 2 + k for k, value in enumerate(feature.vocabulary)} | {None: 1, "": 1}
         parts.append(np.stack([named[f"embed_{i}"][order.get(row[feature.name], 0)] for row in rows]))

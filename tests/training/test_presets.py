@@ -31,8 +31,7 @@ def test_the_encoding_is_the_papers() -> None:
     from training.presets.tabular import NumberEncoding
 
     values = np.sort(np.random.default_rng(0).normal(size=(1000, 1)).astype(np.float32), axis=0)
-    layer = NumberEncoding(1, bins=4)
-    layer.fit(values)
+    layer = NumberEncoding.fitted(values, most_bins=4)
     edges = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).astype(np.float32)
     for x in (-9.0, float(edges[1]), 0.1, float(edges[4]), 9.0):
         encoding = np.asarray(layer(np.array([[x]], np.float32)))[0]

@@ -17,12 +17,13 @@ SMALLEST = 1e-6
 
 @keras.saving.register_keras_serializable(package="hornpipe")
 class NumberEncoding(keras.layers.Layer):  # type: ignore[misc]  # keras has no type information
-    """float32 [n, F] with NaN for missing -> [n, F * (bins + 2)]: per number its standardised value, whether it is
-    missing, and its piecewise-linear encoding.
+    """float32 [n, F] with NaN for missing -> [n, 2 F + bins]: per number its standardised value and whether it is
+    missing, then the piecewise-linear encodings of all of them, `bins` in all.
 
     The encoding of x in the bins b_0 < ... < b_T is clip((x - b_{t-1}) / (b_t - b_{t-1}), 0, 1) for t = 1 ... T, with
     training quantiles as bins (Gorishniy, Rubachev, Babenko: On Embeddings for Numerical Features in Tabular Deep
-    Learning, NeurIPS 2022, section 3.2.1), clipped at both ends so that a number far outside cannot blow up.
+    Learning, NeurIPS 2022, section 3.2.1), clipped at both ends so that a number far outside cannot blow up. A number
+    with few different values has few bins: columns that are always 0 would only make the first layer start too small.
     A missing number is imputed by the training median. Always in float32: float16 has no room for raw numbers.
     """
 
@@ -31,37 +32,43 @@ class NumberEncoding(keras.layers.Layer):  # type: ignore[misc]  # keras has no 
         self.numbers = numbers
         self.bins = bins
 
-        def fixed(name: str, *shape: int) -> Any:  # noqa: ANN401  # keras.Variable
-            return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
+        def fixed(name: str, size: int, dtype: str = "float32") -> Any:  # noqa: ANN401  # keras.Variable
+            return self.add_weight(name=name, shape=(size,), initializer="zeros", trainable=False, dtype=dtype)
 
         self.median, self.mean, self.scale = fixed("median", numbers), fixed("mean", numbers), fixed("scale", numbers)
-        self.low, self.inverse_width = fixed("low", numbers, bins), fixed("inverse_width", numbers, bins)
+        self.low, self.inverse_width = fixed("low", bins), fixed("inverse_width", bins)
+        self.number_of_bin = fixed("number_of_bin", bins, "int32")
 
-    def fit(self, values: NDArray[np.float32]) -> None:
-        """Take medians, means, scales and quantiles from training rows, float32 [n, F]."""
-        self.median.assign(np.nanmedian(values, axis=0))
-        self.mean.assign(np.nanmean(values, axis=0, dtype=np.float64))
+    @classmethod
+    def fitted(cls, values: NDArray[np.float32], most_bins: int, name: str | None = None) -> "NumberEncoding":
+        """Medians, means, scales and quantiles of training rows, float32 [n, F]; at most `most_bins` a number."""
+        edges = [quantiles(column, most_bins) for column in values.T]
+        layer = cls(values.shape[1], sum(len(each) - 1 for each in edges), name=name)
         deviation = np.nanstd(values, axis=0, dtype=np.float64)
-        self.scale.assign(1 / np.where(deviation > 0, deviation, 1))
-        low, inverse_width = np.zeros((2, self.numbers, self.bins), np.float32)
-        for i, column in enumerate(values.T):
-            edges = np.unique(np.nanquantile(column, np.linspace(0, 1, self.bins + 1)).astype(np.float32))
-            # Fewer distinct quantiles than bins: the rest stays at zero width, and is always 0.
-            low[i, : len(edges) - 1] = edges[:-1]
-            inverse_width[i, : len(edges) - 1] = 1 / np.diff(edges)
-        self.low.assign(low)
-        self.inverse_width.assign(inverse_width)
+        layer.median.assign(np.nanmedian(values, axis=0))
+        layer.mean.assign(np.nanmean(values, axis=0, dtype=np.float64))
+        layer.scale.assign(1 / np.where(deviation > 0, deviation, 1))
+        layer.low.assign(np.concatenate([each[:-1] for each in edges]))
+        layer.inverse_width.assign(np.concatenate([1 / np.diff(each) for each in edges]))
+        layer.number_of_bin.assign(np.repeat(np.arange(len(edges), dtype=np.int32), [len(each) - 1 for each in edges]))
+        return layer
 
     def call(self, numbers: Tensor) -> Tensor:
         missing = keras.ops.isnan(numbers)
         known = keras.ops.where(missing, self.median, numbers)
         standardised = (known - self.mean) * self.scale
-        within = (keras.ops.expand_dims(known, -1) - self.low) * self.inverse_width
-        encoding = keras.ops.reshape(keras.ops.clip(within, 0.0, 1.0), (-1, self.numbers * self.bins))
-        return keras.ops.concatenate([standardised, keras.ops.cast(missing, "float32"), encoding], axis=-1)
+        within = (keras.ops.take(known, self.number_of_bin, axis=1) - self.low) * self.inverse_width
+        indicator = keras.ops.cast(missing, "float32")
+        return keras.ops.concatenate([standardised, indicator, keras.ops.clip(within, 0.0, 1.0)], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "numbers": self.numbers, "bins": self.bins}
+
+
+def quantiles(column: NDArray[np.float32], most_bins: int) -> NDArray[np.float32]:
+    """The different ones of most_bins + 1 evenly spaced quantiles, ascending; one alone for a constant."""
+    edges: NDArray[np.float32] = np.nanquantile(column, np.linspace(0, 1, most_bins + 1)).astype(np.float32)
+    return np.unique(edges)
 
 
 @keras.saving.register_keras_serializable(package="hornpipe")
@@ -113,8 +120,8 @@ def _encoded(packed: dict[str, Tensor], inputs: ModelInputs, section: TabularMod
     """All encodings and embeddings side by side, float32 [n, width]."""
     parts = []
     if "numbers" in packed:
-        encoding = NumberEncoding(len(inputs.encoder.number_features), section.number_bins, name="number_encoding")
-        encoding.fit(inputs.sample.encoded.numbers)
+        numbers = inputs.sample.encoded.numbers
+        encoding = NumberEncoding.fitted(numbers, section.number_bins, name="number_encoding")
         parts.append(encoding(packed["numbers"]))
     for i, feature in enumerate(inputs.encoder.category_features):
         codes = FIRST_KNOWN + len(feature.vocabulary)
