@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from training.errors import ConfigError, did_you_mean
+from training.errors import ConfigError, DataError, did_you_mean
 from training.metrics import metrics
+from training.rows import Prepared
 from training.sections import (
     BudgetCheck,
     Cell,
@@ -18,6 +19,8 @@ from training.sections import (
 )
 from training.task import TASKS, TaskName
 
+FEW = 100
+
 
 def require(config: TrainingConfig) -> None:
     """Raises ConfigError where [gate] or [[checks]] speak of what the config does not know."""
@@ -28,8 +31,21 @@ def require(config: TrainingConfig) -> None:
         raise ConfigError("config", problems)
 
 
-def require_classes(config: TrainingConfig, classes: tuple[str, ...]) -> None:
-    """The same for labels, which only the data know."""
+def require_of_data(config: TrainingConfig, prepared: Prepared) -> None:
+    """The same for what only the data know. Raises ConfigError for a label that there is none of, and DataError where
+    the service would refuse every test row, since nothing can be proven of such a model."""
+    _require_classes(config, prepared.classes)
+    few = np.unique(np.linspace(0, len(prepared.test) - 1, FEW).astype(int)).tolist()
+    rows = prepared.raw_test(few)
+    refused = prepared.encoder.encode(rows[:1])
+    if isinstance(refused, list) and not any(map(prepared.encoder.accepts, rows)):
+        problem = refused[0]
+        said = f"{problem.path.removeprefix('instances[0].')}: {problem.problem}, got {problem.received}"
+        advice = "its on_out_of_range or on_unseen, or that of [serving], is too strict for them"
+        raise DataError("data", [f"the service would refuse every test row, such as {said}; {advice}"])
+
+
+def _require_classes(config: TrainingConfig, classes: tuple[str, ...]) -> None:
     named = [(f"checks.{i}.{key}", label) for i, check in enumerate(config.checks) for key, label in _labels(check)]
     problems = [
         f"{key}: {label!r} is no class; {did_you_mean(label, classes)}" for key, label in named if label not in classes

@@ -43,7 +43,7 @@ def run(config: TrainingConfig, models: Path, runs: Path, progress: TrainingProg
     with Run.open(runs, config, fresh) as folder, tracking.mlflow_run(config, folder.path) as mlflow:
         with progress.stage("reading and checking the data"):
             prepared = prepare(config, folder.path / DATA)
-        checkable.require_classes(config, prepared.classes)
+        checkable.require_of_data(config, prepared)
         folder.is_on(prepared.fingerprint)
         progress.warn(prepared.warnings)
         made = complete(prepared, config, models, folder, progress, [mlflow] if mlflow else [])

@@ -39,6 +39,6 @@ def overfit(config: TrainingConfig, progress: TrainingProgress) -> tuple[Overfit
 def _data(config: TrainingConfig, folder: Path, progress: TrainingProgress) -> Prepared:
     with progress.stage("reading and checking the data"):
         prepared = prepare(config, folder / "data")
-    checkable.require_classes(config, prepared.classes)
+    checkable.require_of_data(config, prepared)
     progress.warn(prepared.warnings)
     return prepared

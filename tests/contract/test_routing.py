@@ -7,6 +7,7 @@ import pytest
 
 from contract import routing
 from contract.errors import BundleError, RoutingError
+from contract.evidence import Reason, Verdict
 from tests.conftest import NAME, add_version
 
 
@@ -77,3 +78,47 @@ def test_a_routing_that_is_none_is_an_error(models: Path) -> None:
     (models / NAME / routing.ROUTING).write_text('{"production": "latest"}')
     with pytest.raises(RoutingError, match="production"):
         routing.read(models, NAME)
+
+
+def test_a_verdict_is_noted_and_changes_no_traffic(models: Path) -> None:
+    add_version(models)
+    routing.judged(models, NAME, 2, passed=False, by="ada", why="roc_auc: -0.1")
+    routing.judged(models, NAME, 2, passed=True, by="ada", why="5 checks passed")
+
+    assert production(models) == 1
+    events = routing.history(models, NAME)[1:]
+    assert [(e.action, e.from_version, e.to_version, e.by, e.why) for e in events] == [
+        ("refused", 1, 2, "ada", "roc_auc: -0.1"),
+        ("passed", 1, 2, "ada", "5 checks passed"),
+    ]
+    with pytest.raises(RoutingError, match="no earlier production version"):  # a verdict is nothing to go back to
+        routing.rollback(models, NAME, by="ada", why="")
+
+
+def test_a_verdict_before_anything_serves(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()
+    routing.judged(tmp_path, NAME, 1, passed=True, by="ada", why="")
+
+    assert [(e.action, e.from_version) for e in routing.history(tmp_path, NAME)] == [("passed", None)]
+
+
+def test_what_the_gate_refused_is_not_promoted_by_accident(models: Path) -> None:
+    reasons = (
+        Reason(check="roc_auc", passed=False, detail="-0.1 against flights/1"),
+        Reason(check="slices", passed=True, detail="fine"),
+        Reason(check="limits", passed=False, detail="9 MB; allowed 1 MB"),
+    )
+    add_version(models, verdict=Verdict(passed=False, against=1, reasons=reasons))
+    add_version(models, verdict=Verdict(passed=True, against=1, reasons=reasons[1:2]))
+    add_version(models, verdict=None)  # from before there was a gate
+    with pytest.raises(RoutingError) as refused:
+        routing.require_passed(models, NAME, 2)
+
+    assert str(refused.value) == (
+        "the gate refused flights/2:\n  roc_auc: -0.1 against flights/1\n  limits: 9 MB; allowed 1 MB\n"
+        "to promote it all the same: --force"
+    )
+    for version in (3, 4):
+        routing.require_passed(models, NAME, version)
+    with pytest.raises(RoutingError, match="flights has no version 9"):
+        routing.require_passed(models, NAME, 9)
