@@ -95,7 +95,7 @@ def _with_int8_weights(scores: keras.Model) -> keras.Model:
             new.set_vocabulary(old.get_vocabulary())  # no weight, so it is not copied as one
     copy.set_weights(scores.get_weights())
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have a `quantize` method")  # of each layer without weights
+        warnings.filterwarnings("ignore", message=".*does not have a `quantize` method")  # layers without weights
         copy.quantize("int8")
     return copy
 
