@@ -1,5 +1,6 @@
 """Two versions of a model side by side, on one page."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,4 +133,4 @@ def _changes(prefix: str, one: object, other: object) -> Iterator[tuple[str, str
 
 
 def _shown(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -88,7 +88,7 @@ def _themed(svg: str, name: str) -> str:
     body = re.sub(r"font-family: [^;\"]*; ", "", body).replace("xlink:href=", "href=")
     for colour, placeholder in COLOURS.items():
         body = body.replace(placeholder, f"var(--{colour})")
-    label = html.escape(name.replace("-", " "))
+    label = html.escape(_short(name.replace("-", " "), 80))
     return f'<svg role="img" aria-label="{label}" {box.group() if box else ""}>{body}</svg>'
 
 
@@ -192,7 +192,8 @@ def sparkline(name: str, points: Points) -> str:
         axes.plot(x, y, color=BAD, linewidth=1.4)
         axes.plot(x[-1:], y[-1:], "o", color=BAD, markersize=3)
         axes.set_xticks(sorted({x[0], x[-1]}) if x else [])
-        axes.set_yticks(sorted({value for value in (min(y), max(y)) if np.isfinite(value)}) if y else [])
+        finite = [value for value in y if np.isfinite(value)]
+        axes.set_yticks(sorted({min(finite), max(finite)}) if finite else [])
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(_plain)
         axes.grid(visible=False)
@@ -216,7 +217,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
         names = [_short(each, 14) for each in classes]
         axes.set_xticks(range(len(classes)), names)
         axes.set_yticks(range(len(classes)), names)
-        if sum(map(len, names)) > 28:
+        if max(map(len, names)) * len(names) > 46:  # letters in a row below
             axes.tick_params("x", labelrotation=60)
         axes.set(xlim=(-0.5, len(classes) - 0.5), ylim=(len(classes) - 0.5, -0.5), aspect="equal")
         axes.set(xlabel="predicted", ylabel="true")

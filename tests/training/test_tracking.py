@@ -305,7 +305,8 @@ def write_config(folder: Path) -> Path:
         split = {{ by = "random" }}
         features = {{ color = "category", size = "number" }}
         model = {{ members = 1, hidden = [8], number_bins = 4 }}
-        training = {{ epochs = 120, patience = 1000, batch_size = 32, learning_rate = 0.001 }}
+        training = {{ epochs = 120, patience = 1000, batch_size = 32, learning_rate = 0.001, evaluations_per_epoch = 1 }}
+        quantization = {{ variants = [] }}
         evaluation = {{ resamples = 20, robustness = false, importance = false, slices = false }}
         """
     )
