@@ -117,8 +117,8 @@ def _write_report(staging: Path, manifest: Manifest, assessment: Assessment, pre
     """evaluation.json, and the page that is drawn from it."""
     summaries = distributions(prepared, manifest.drift.inputs)
     results = assessment.results.model_copy(update={"verdict": manifest.verdict, "features": summaries})
-    (staging / RESULTS).write_text(results.model_dump_json(exclude_defaults=True) + "\n")
-    (staging / report.REPORT).write_text(report.render(manifest, results))
+    (staging / RESULTS).write_text(results.model_dump_json(exclude_defaults=True) + "\n", encoding="utf-8")
+    (staging / report.REPORT).write_text(report.render(manifest, results), encoding="utf-8")
 
 
 def prove_all(staged: Bundle) -> None:
