@@ -200,7 +200,8 @@ def client(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return MlflowClient(server)
 
 
-@pytest.mark.slow  # the server takes half a minute on a busy machine
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # the server alone takes half a minute on a busy machine
 def test_a_run_that_ends_badly_says_why_and_is_the_same_one_when_continued(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +223,7 @@ def test_a_run_that_ends_badly_says_why_and_is_the_same_one_when_continued(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the server alone takes half a minute on a busy machine
 def test_a_run_that_the_server_does_not_have_any_more_is_begun_anew_there(client: Any, tmp_path: Path) -> None:
     ids = []
     for _ in range(2):
@@ -239,6 +241,7 @@ def test_a_run_that_the_server_does_not_have_any_more_is_begun_anew_there(client
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the server alone takes half a minute on a busy machine
 def test_parameters_metrics_and_the_report_of_a_run_that_was_stopped_and_continued_are_on_the_server(
     client: Any, tmp_path: Path
 ) -> None:
@@ -305,7 +308,7 @@ def write_config(folder: Path) -> Path:
         split = {{ by = "random" }}
         features = {{ color = "category", size = "number" }}
         model = {{ members = 1, hidden = [8], number_bins = 4 }}
-        training = {{ epochs = 120, patience = 1000, batch_size = 32, learning_rate = 0.001, evaluations_per_epoch = 1 }}
+        training = {{ epochs = 120, patience = 120, batch_size = 32, evaluations_per_epoch = 1 }}
         quantization = {{ variants = [] }}
         evaluation = {{ resamples = 20, robustness = false, importance = false, slices = false }}
         """
