@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from contract.errors import HornpipeError, Stopped
 
     try:
-        code: int = options.run(options)
+        code: int = options.function(options)
     except Stopped as error:
         print(f"hornpipe: {error}", file=sys.stderr)
         return 130
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.arguments(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(function=command.run)
     return top
 
 

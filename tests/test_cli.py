@@ -166,3 +166,30 @@ def test_the_manifest_says_what_was_trained_on(trained: Trained) -> None:
     assert manifest.config["training"]["batch_size"] == 64
     assert manifest.drift.rows == 450
     assert manifest.metrics["roc_auc"].low <= manifest.metrics["roc_auc"].value <= manifest.metrics["roc_auc"].high
+
+
+def test_a_first_config_trains_and_the_run_can_be_looked_at(tmp_path: Path) -> None:
+    """init, train, doctor, report, compare: what a person types on the first day."""
+    random = np.random.default_rng(0)
+    x, color = random.normal(size=400), random.choice(["red", "blue"], 400)
+    sold = np.where((x > 0) ^ (color == "red"), "yes", "no")
+    pq.write_table(pa.table({"x": x, "color": color, "sold": sold}), tmp_path / "shop.parquet")
+    config, models, runs = tmp_path / "shop.toml", tmp_path / "models", tmp_path / "runs"
+    quick = ["--set", "training.epochs=2", "--set", "evaluation.resamples=20", "--set", "quantization.variants=[]"]
+    folders = ["--models", models, "--runs", runs]
+
+    made = hornpipe("init", tmp_path / "shop.parquet", "--target", "sold", "-o", config)
+    twice = hornpipe("init", tmp_path / "shop.parquet", "--target", "sold", "-o", config)
+    trained = hornpipe("train", config, *folders, *quick, "--promote")
+    doctor = hornpipe("doctor", "shop", "--runs", runs)
+    report = hornpipe("report", "shop", 1, "--models", models)
+    compared = hornpipe("compare", "shop", 1, 1, "--models", models, "-o", tmp_path / "both.html")
+
+    assert made.returncode == 0, made.stderr
+    assert (twice.returncode, "exists" in twice.stderr) == (1, True)
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    assert "is production" in trained.stdout
+    assert "published" in doctor.stdout
+    assert Path(report.stdout.strip()).read_text().startswith("<!doctype html>")
+    assert (compared.returncode, (tmp_path / "both.html").exists()) == (0, True)
+    assert [event.action for event in routing.history(models, "shop")] == ["passed", "promote"]
