@@ -199,11 +199,13 @@ def test_a_score_on_the_threshold_has_one_label_everywhere(trained: Trained) -> 
     import numpy as np
 
     from contract.features import Encoder
+    from contract.manifest import BinaryOutput
     from service.monitor import Monitor
     from service.predictor import predictions
 
     manifest = trained.bundle.manifest
-    at_threshold = manifest.model_copy(update={"output": manifest.output.model_copy(update={"threshold": 0.7})})
+    output = BinaryOutput(**manifest.output.model_dump() | {"threshold": 0.7})
+    at_threshold = manifest.model_copy(update={"output": output})
     encoder = Encoder(manifest.features)
     monitor = Monitor(at_threshold, encoder)
     scores = np.array([np.nextafter(np.float32(0.7), np.float32(0)), 0.7], np.float32)

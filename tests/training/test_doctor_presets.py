@@ -17,6 +17,8 @@ from training.run import Run
 from training.sections import TrainingConfig
 from training.signals import Record
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 
 def trained(settings: TrainingConfig, folder: Path) -> Record:
     """What the real loop records of a run."""

@@ -299,6 +299,7 @@ print(rows, peak() - before)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """Two million rows of 19 values take some 250 MB; in memory they take 940."""
     rng, folder = np.random.default_rng(0), tmp_path / "data"
