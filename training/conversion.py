@@ -93,6 +93,8 @@ def _with_int8_weights(scores: keras.Model) -> keras.Model:
     for old, new in zip(_layers(scores), _layers(copy), strict=True):
         if isinstance(old, keras.layers.TextVectorization):
             new.set_vocabulary(old.get_vocabulary())  # no weight, so it is not copied as one
+        if not new.weights:
+            new.built = True  # or Keras takes no layer within a layer, such as that of a vocabulary
     copy.set_weights(scores.get_weights())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a `quantize` method")  # layers without weights
