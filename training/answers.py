@@ -17,6 +17,11 @@ MOST_ROWS, MOST_VALUES = 4096, 2**24
 Taken = NDArray[np.bool_]
 
 
+def finite(scores: Scores) -> Taken:
+    """Which rows have an answer that is a number, or numbers; [n]."""
+    return np.asarray(np.isfinite(scores).reshape(len(scores), -1).all(axis=1), np.bool_)
+
+
 class Answers:
     """The chosen variant of one bundle, on the CPU."""
 
@@ -53,8 +58,16 @@ class Answers:
                 return encoded[0]
         return None
 
+    def served(self, rows: Sequence[RawRow]) -> tuple[Taken, Scores]:
+        """Which rows the service would answer with numbers, [n], and those answers."""
+        taken, scores = self.answer(rows)
+        numbers = finite(scores)
+        answered = taken.copy()
+        answered[taken] = numbers
+        return answered, scores[numbers]
+
     def answer(self, rows: Sequence[RawRow]) -> tuple[Taken, Scores]:
-        """Which rows the service would take, [n], and its answers to those, float32 [taken] or [taken, classes]."""
+        """Which rows the encoder takes, [n], and the model's answers to those, float32 [taken] or [taken, classes]."""
         parts = [self._answer(batch) for batch in self._batches(rows)]
         scores = [part[1] for part in parts if part[1] is not None]
         empty = np.zeros((0, len(self.classes)) if len(self.classes) > 2 else 0, np.float32)

@@ -93,22 +93,22 @@ def _against(candidate: Answers, production: Answers, rows: HeldOut, gate: GateS
         return
     yield _golden(candidate, production)
     known = production.known(rows.rows)
-    (taken, ours), (taken_before, theirs) = candidate.answer(rows.rows), production.answer(known)
-    lost = taken_before & ~taken
+    (answered, ours), (before, theirs) = candidate.served(rows.rows), production.served(known)
+    lost = before & ~answered
     if lost.any():
         yield Reason(check="answers", passed=False, detail=_refused(candidate, production, rows.rows, lost))
-    shared = taken & taken_before
+    shared = answered & before
     if not shared.any():
         problem = production.problem(known) or candidate.problem(rows.rows)
         said = f"; {problem.path}: {problem.problem}" if problem else ""
         yield Reason(check="comparison", passed=False, detail=f"both answer none of the held-out rows{said}")
         return
-    both = _both(candidate, rows, shared, (ours[shared[taken]], theirs[shared[taken_before]]))
+    both = _both(candidate, rows, shared, (ours[shared[answered]], theirs[shared[before]]))
     yield from compare(both, production.label, gate)
 
 
 def _both(candidate: Answers, rows: HeldOut, shared: Taken, answers: tuple[Labels, Labels]) -> Both:
-    """The rows that both versions take, with the slices' row numbers among those."""
+    """The rows that both versions answer, with the slices' row numbers among those."""
     output, number = candidate.manifest.output, np.cumsum(shared) - 1
     slices = {name: number[chosen[shared[chosen]]] for name, chosen in rows.slices.items() if shared[chosen].any()}
     return Both(
@@ -125,8 +125,9 @@ def _both(candidate: Answers, rows: HeldOut, shared: Taken, answers: tuple[Label
 def _refused(candidate: Answers, production: Answers, rows: Sequence[RawRow], lost: Taken) -> str:
     first = int(np.flatnonzero(lost)[0])
     problem = candidate.problem([rows[first]])
-    said = f", such as {problem.path}: {problem.problem}, got {problem.received}" if problem else ""
-    return f"refuses {np.count_nonzero(lost):,} of {len(rows):,} held-out rows that {production.label} answers{said}"
+    said = f"{problem.path}: {problem.problem}, got {problem.received}" if problem else "an answer that is not finite"
+    count = f"{np.count_nonzero(lost):,} of {len(rows):,} held-out rows"
+    return f"fails on {count} that {production.label} answers, such as {said}"
 
 
 def _golden(candidate: Answers, production: Answers) -> Reason:

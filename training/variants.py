@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contract.bundle import VARIANTS
 from contract.evidence import improvement
@@ -14,6 +13,7 @@ from contract.manifest import Choice, GoldenExample, Variant
 from contract.proof import largest_difference
 from contract.runtimes import LiteRT, Runtime, SavedModel
 from training import bootstrap, margin
+from training.answers import finite
 from training.conversion import why
 from training.footprint import footprint
 from training.golden import encode
@@ -88,8 +88,9 @@ class _Measuring:
         self._tolerance = tolerance(prepared)
 
     def variant(self, trial: _Trial, staging: Path, timed: Latencies) -> Variant:
-        finite = _finite(trial.answers)
-        difference = largest_difference(trial.answers[finite], self._reference.answers[finite]) if finite.any() else 0.0
+        numbers = finite(trial.answers)
+        pair = trial.answers[numbers], self._reference.answers[numbers]
+        difference = largest_difference(*pair) if numbers.any() else 0.0
         made = Variant(
             name=trial.name,
             runtime="savedmodel" if trial.path.is_dir() else "litert",
@@ -102,8 +103,8 @@ class _Measuring:
             latency=timed,
             memory=footprint(trial.path, head(trial.encoded, MEMORY_ROWS)),
         )
-        if not finite.all():
-            wrong = f"{np.count_nonzero(~finite):,} of {len(finite):,} answers are not finite"
+        if not numbers.all():
+            wrong = f"{np.count_nonzero(~numbers):,} of {len(numbers):,} answers are not finite"
             return made.model_copy(update={"refused": wrong})
         return made.model_copy(update=self._worth(trial))
 
@@ -150,11 +151,6 @@ def run_in_batches(runtime: Runtime, encoded: Encoded) -> Scores:
     """The answers to all rows, float32 [n] or [n, classes]."""
     starts = range(0, encoded.rows, BATCH)
     return np.concatenate([next(iter(runtime.run(encoded.take(slice(i, i + BATCH))).values())) for i in starts])
-
-
-def _finite(answers: Scores) -> NDArray[np.bool_]:
-    """Which rows have an answer that is a number, or numbers."""
-    return np.asarray(np.isfinite(answers).reshape(len(answers), -1).all(axis=1), np.bool_)
 
 
 def _some(test: Rows) -> Rows:

@@ -166,8 +166,26 @@ def test_a_version_that_refuses_what_production_answers_is_refused(serving: Path
 
     lost = sum(row["c"] == "rare" for row in held_out.rows)
     assert set(found) == {"answers"}  # no golden example happens to be rare
-    assert found["answers"].startswith(f"refuses {lost} of 3,000 held-out rows that ruled/1 answers")
+    assert found["answers"].startswith(f"fails on {lost} of 3,000 held-out rows that ruled/1 answers")
     assert '"rare"' in found["answers"]
+
+
+def test_answers_that_are_no_numbers_count_as_none(tmp_path: Path, held_out: HeldOut) -> None:
+    def broken(numbers: Any, codes: Any) -> Any:
+        return tf.sigmoid(2 * numbers[:, 0]) * tf.where(codes[:, 0] == RARE, math.nan, 1.0)
+
+    common = [row for row in ruled.rows(40, seed=2) if row["c"] != "rare"]
+    publish(tmp_path, golden=common)
+    publish(tmp_path, broken, golden=common)
+    routing.promote(tmp_path, NAME, 1, by="test", why="")
+    worse = judge(bundle.read_version(tmp_path, NAME, 2), tmp_path, held_out)
+    routing.promote(tmp_path, NAME, 2, by="test", why="")
+    better = judge(bundle.read_version(tmp_path, NAME, 1), tmp_path, held_out)
+
+    lost = sum(row["c"] == "rare" for row in held_out.rows)
+    said = f"fails on {lost} of 3,000 held-out rows that ruled/1 answers, such as an answer that is not finite"
+    assert refused(worse) == {"answers": said}
+    assert refused(better) == {}
 
 
 def test_rows_that_neither_takes_are_left_out(tmp_path: Path, held_out: HeldOut) -> None:
