@@ -37,6 +37,7 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path / "shop.parquet"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "row"), [("size", "number", {"size": 2.5}), ("color", "category", {"color": "red"})]
 )
@@ -95,6 +96,7 @@ def test_a_number_to_estimate(models: Path, serve: Serve, tmp_path: Path) -> Non
     assert results.residuals.coverage.value == pytest.approx(0.9, abs=0.07)
 
 
+@pytest.mark.slow
 def test_pictures(models: Path, serve: Serve, tmp_path: Path) -> None:
     digits = load_digits()
     np.savez(tmp_path / "digits.npz", image=digits.images.astype(np.uint8) * 15, digit=digits.target)
@@ -149,6 +151,7 @@ def test_texts(models: Path, serve: Serve, tmp_path: Path) -> None:
     assert [variant.name for variant in made.manifest.variants] == ["savedmodel-float32"]
 
 
+@pytest.mark.slow
 def test_a_rehearsal_goes_through_everything_and_publishes_nothing(
     trained: Trained, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ from training.progress import TrainingProgress
 from training.quantization import quantize
 
 
+@pytest.mark.slow
 def test_a_version_gets_other_variants_and_keeps_its_weights(
     trained: Trained, models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

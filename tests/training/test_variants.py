@@ -26,6 +26,8 @@ from training.silence import quiet
 from training.task import TASKS
 from training.variants import REFERENCE, choose
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 GOLDEN = [GoldenExample(row={"x": 0.5, "z": 1.0, "c": "a"}, outputs={"probability": 0.5})]
 
 
