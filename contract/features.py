@@ -3,7 +3,8 @@
 `numbers` is float32 [n, F] with NaN for missing; `categories` is int32 [n, C] with 0 for unseen and 1 for missing;
 `image` is [n, height, width, channels]; `texts` is [n, T] of str, a missing text being an empty one. A row is an object
 of feature names; a feature that is absent, null or an empty string is missing. A picture comes as nested lists of
-numbers or as {"b64": a PNG or JPEG file} (contract/images.py).
+numbers or as {"b64": a PNG or JPEG file} (contract/images.py). An imported model has `tensors`, named and typed as its
+signature has them (contract/tensors.py).
 
 There are two readings of a row. The quick one works on whole lists and only notices that something is wrong; the
 careful one then looks at each value and names every problem. A property test holds their verdicts equal.
@@ -11,52 +12,27 @@ careful one then looks at each value and names every problem. A property test ho
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import images
-from contract.manifest import CategoryFeature, Feature, ImageFeature, NumberFeature, TextFeature
+from contract import columns, images, tensors
+from contract.encoded import Encoded as Encoded  # whoever encodes has it from here
+from contract.manifest import CategoryFeature, Feature, ImageFeature, NumberFeature, TensorFeature, TextFeature
 from contract.problem import Problem as Problem  # whoever handles problems has them from here
 from contract.problem import show as show
+from contract.values import FIRST_KNOWN as FIRST_KNOWN
+from contract.values import MISSING as MISSING
+from contract.values import REFUSED, bounds, codes_of, nearest, problems_of_value
+from contract.values import UNSEEN as UNSEEN
+from contract.values import describe as describe
 
-UNSEEN, MISSING, FIRST_KNOWN = 0, 1, 2
 MOST_PROBLEMS = 100
-_REFUSED = -1
 
 _NUMBER_TYPES = frozenset({int, float, type(None)})
 _STRING_TYPES = frozenset({str, type(None)})
 _ROW_TYPES = frozenset({dict})
-
-
-class Encoded(NamedTuple):
-    """Packed rows, n of them: the inputs of the signature `encoded`.
-
-    `numbers` float32 [n, F] and `categories` int32 [n, C] are always there, if need be with no columns; `image`
-    [n, height, width, channels] and `texts` (str objects) [n, T] where the model has such features.
-    """
-
-    numbers: NDArray[np.float32]
-    categories: NDArray[np.int32]
-    image: NDArray[np.uint8] | NDArray[np.float32] | None = None
-    texts: NDArray[np.object_] | None = None
-
-    @property
-    def rows(self) -> int:
-        return int(self.numbers.shape[0])
-
-    def take(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> "Encoded":
-        """Some of the rows."""
-        parts: list[Any] = [None if part is None else part[rows] for part in self]
-        return Encoded(*parts)
-
-    @staticmethod
-    def join(parts: "Sequence[Encoded]") -> "Encoded":
-        """All rows of all parts, in order; the parts are of the same features."""
-        columns = zip(*parts, strict=True)
-        joined: list[Any] = [None if column[0] is None else np.concatenate(column) for column in columns]
-        return Encoded(*joined)
 
 
 class Encoder:
@@ -67,21 +43,39 @@ class Encoder:
         self.number_features = tuple(f for f in features if isinstance(f, NumberFeature))
         self.category_features = tuple(f for f in features if isinstance(f, CategoryFeature))
         self.text_features = tuple(f for f in features if isinstance(f, TextFeature))
+        self.tensor_features = tuple(f for f in features if isinstance(f, TensorFeature))
         self.image_feature = _only_image(features)
         self._numbers_and_categories_alone = not self.text_features and self.image_feature is None
         self._names = frozenset(feature.name for feature in features)
         self._number_names = [feature.name for feature in self.number_features]
         self._category_names = [feature.name for feature in self.category_features]
         self._optional = np.array([not feature.required for feature in self.number_features], dtype=bool)
-        self._bounds = np.array([_bounds(feature) for feature in self.number_features], dtype=np.float32).reshape(-1, 2)
+        self._bounds = np.array([bounds(feature) for feature in self.number_features], dtype=np.float32).reshape(-1, 2)
         self._bounded = bool(np.isfinite(self._bounds).any())
-        self._codes = [_codes(feature) for feature in self.category_features]
-        self._code_of_unknown = [_REFUSED if f.on_unseen == "reject" else UNSEEN for f in self.category_features]
+        self._codes = [codes_of(feature) for feature in self.category_features]
+        self._code_of_unknown = [REFUSED if f.on_unseen == "reject" else UNSEEN for f in self.category_features]
+        self._columns = columns.Columns(self.features, self._bounds, self._codes, self._code_of_unknown)
 
     def encode(self, rows: object) -> Encoded | list[Problem]:
         """Rows as parsed from JSON: the arrays, or every problem (the first 100). Any value at all is taken."""
         encoded = self._encode_quickly(rows)
         return self._explain(rows) if encoded is None else encoded
+
+    def encode_tensors(self, inputs: Mapping[str, NDArray[Any]]) -> Encoded | list[Problem]:
+        """Columns of untrusted data by the names of the inputs, n rows each: the arrays, or every problem (the first
+        100); the same verdicts as `encode` has of such rows. contract.columns and contract.tensors say what may come.
+        """
+        known = {name: inputs[name] for name in inputs if name in self._names}
+        problems = list(self._unfit_names(inputs))
+        if not known:
+            return problems[:MOST_PROBLEMS]
+        rows, uneven = columns.counts(known)
+        if uneven:
+            return [*problems, *uneven][:MOST_PROBLEMS]
+        encoded = self._convert(known) if self.tensor_features else self._columns.read(known, rows)
+        if isinstance(encoded, list) or problems:
+            return [*problems, *(encoded if isinstance(encoded, list) else ())][:MOST_PROBLEMS]
+        return encoded
 
     def accepts(self, row: object) -> bool:
         """Whether a single row has no problem."""
@@ -108,7 +102,31 @@ class Encoder:
         texts = [[value or "" for value in columns[feature.name]] for feature in self.text_features]
         return Encoded(numbers, np.maximum(categories, UNSEEN), image, _pack(texts, rows))
 
+    def _unfit_names(self, inputs: Mapping[str, NDArray[Any]]) -> Iterator[Problem]:
+        for name in inputs:
+            if name not in self._names:
+                received = f"an array of {inputs[name].dtype}"
+                yield Problem(f"inputs.{name}"[:200], "unknown input", nearest(name, self._names), received)
+        for feature in self.features:
+            if feature.required and feature.name not in inputs:
+                yield Problem(f"inputs.{feature.name}", "required input is missing", describe(feature), "nothing")
+
+    def _convert(self, inputs: Mapping[str, NDArray[Any]]) -> Encoded | list[Problem]:
+        """The inputs of an imported model."""
+        converted: dict[str, NDArray[Any]] = {}
+        problems: list[Problem] = []
+        for feature in self.tensor_features:
+            if feature.name in inputs:
+                found = tensors.convert(f"inputs.{feature.name}", feature, inputs[feature.name])
+                if isinstance(found, list):
+                    problems += found
+                else:
+                    converted[feature.name] = found
+        return problems or Encoded.of_tensors(converted)
+
     def _encode_quickly(self, rows: object) -> Encoded | None:
+        if self.tensor_features:
+            return self._tensors_of(rows)
         if type(rows) is not list or not rows or not _ROW_TYPES.issuperset(map(type, rows)):
             return None
         if not all(map(self._names.issuperset, rows)):
@@ -126,6 +144,29 @@ class Encoder:
         if self.image_feature is not None and (image := _images(self.image_feature, rows)) is None:
             return None
         return Encoded(numbers, categories, image, _pack(texts, len(rows)))
+
+    def _tensors_of(self, rows: object) -> Encoded | None:
+        """Rows of an imported model."""
+        if type(rows) is not list or not rows:
+            return None
+        objects = [self._as_object(row) for row in rows]
+        if not all(type(row) is dict and row.keys() == self._names for row in objects):
+            return None
+        found: dict[str, NDArray[Any]] = {}
+        for feature in self.tensor_features:
+            tensor = tensors.read_rows(feature, [row[feature.name] for row in objects])
+            if tensor is None:
+                return None
+            found[feature.name] = tensor
+        return Encoded.of_tensors(found)
+
+    def _as_object(self, row: Any) -> Any:  # noqa: ANN401  # whatever JSON has
+        """A row as an object of its inputs; where there is only one, its value may stand alone."""
+        if len(self.tensor_features) != 1:
+            return row
+        name = self.tensor_features[0].name
+        bare = type(row) is not dict or (name not in row and row.keys() <= {"b64", "shape"} and row)
+        return {name: row} if bare else row
 
     def _numbers(self, rows: list[dict[str, Any]]) -> NDArray[np.float32] | None:
         values = [value for row in rows for value in map(row.get, self._number_names)]
@@ -153,7 +194,7 @@ class Encoder:
             return None
         columns = zip(values, cycle(self._codes), cycle(self._code_of_unknown), strict=False)
         codes = [table.get(value, unknown) for value, table, unknown in columns]
-        if codes and min(codes) == _REFUSED:
+        if codes and min(codes) == REFUSED:
             return None
         return np.array(codes, np.int32).reshape(len(rows), -1)
 
@@ -167,7 +208,7 @@ class Encoder:
         if not isinstance(rows, list) or not rows:
             yield Problem("instances", "is not a list of rows", "a list of at least one object", show(rows))
             return
-        for i, row in enumerate(rows):
+        for i, row in enumerate(map(self._as_object, rows)):
             path = f"instances[{i}]"
             if not isinstance(row, dict):
                 yield Problem(path, "is not a row", "an object of feature names and values", show(row))
@@ -175,10 +216,25 @@ class Encoder:
             for name in row:
                 if name not in self._names:
                     yield Problem(
-                        f"{path}.{name}"[:200], "unknown feature", _nearest(name, self._names), show(row[name])
+                        f"{path}.{name}"[:200], "unknown feature", nearest(name, self._names), show(row[name])
                     )
             for feature in self.features:
-                yield from _problems_of_value(f"{path}.{feature.name}", feature, row.get(feature.name))
+                yield from problems_of_value(f"{path}.{feature.name}", feature, row.get(feature.name))
+        yield from self._uneven(rows)
+
+    def _uneven(self, rows: list[Any]) -> Iterator[Problem]:
+        """Tensors that are sound each, but not of one shape: an unknown size must be the same in all rows."""
+        for feature in self.tensor_features:
+            shapes: dict[int, tuple[int, ...]] = {}
+            for i, row in enumerate(map(self._as_object, rows)):
+                tensor = tensors.read("", feature, row.get(feature.name)) if isinstance(row, dict) else None
+                if isinstance(tensor, np.ndarray):
+                    shapes[i] = tensor.shape
+            first = next(iter(shapes.values()), ())
+            for i, shape in shapes.items():
+                if shape != first:
+                    path = f"instances[{i}].{feature.name}"
+                    yield Problem(path, "has another shape than the rows before it", f"{list(first)}", f"{list(shape)}")
 
 
 def _only_image(features: Sequence[Feature]) -> ImageFeature | None:
@@ -214,80 +270,6 @@ def _images(feature: ImageFeature, rows: list[dict[str, Any]]) -> NDArray[Any] |
             return None
         pictures[i] = picture
     return pictures
-
-
-def _problems_of_value(path: str, feature: Feature, value: object) -> Iterator[Problem]:
-    expected = describe(feature)
-    if isinstance(feature, ImageFeature):
-        picture = images.read(path, feature, value)
-        if isinstance(picture, Problem):
-            yield picture
-    elif value is None or (value == "" and not isinstance(feature, NumberFeature)):
-        if feature.required:
-            yield Problem(path, "required feature is missing", expected, "nothing" if value is None else show(value))
-    elif isinstance(feature, NumberFeature):
-        yield from _problems_of_number(path, feature, value)
-    elif not isinstance(value, str):
-        yield Problem(path, "wrong type", expected, show(value))
-    elif isinstance(feature, TextFeature):
-        if len(value) > feature.most_characters:
-            yield Problem(path, "is too long", f"at most {feature.most_characters} characters", show(value))
-    elif feature.on_unseen == "reject" and value not in feature.vocabulary:
-        yield Problem(path, "was never seen in training", _nearest(value, feature.vocabulary), show(value))
-
-
-def _problems_of_number(path: str, feature: NumberFeature, value: object) -> Iterator[Problem]:
-    if type(value) not in (int, float):
-        yield Problem(path, "wrong type", describe(feature), show(value))
-    elif not np.isfinite(number := _float32(value)):  # type: ignore[arg-type]  # int or float by the test above
-        yield Problem(path, "is not finite in float32", describe(feature), show(value))
-    elif not _bounds(feature)[0] <= number <= _bounds(feature)[1]:
-        yield Problem(path, "is outside the range seen in training", describe(feature), show(value))
-
-
-def describe(feature: Feature) -> str:
-    """What a value of this feature looks like, in a few words."""
-    optional = "" if feature.required else ", or null"
-    match feature:
-        case CategoryFeature():
-            return f"a string such as {', '.join(feature.vocabulary[:3])}{optional}"
-        case TextFeature():
-            return f"a text{optional}"
-        case ImageFeature():
-            return images.describe(feature)
-    if feature.on_out_of_range == "reject":
-        return f"a number from {feature.minimum:g} to {feature.maximum:g}{optional}"
-    return f"a number{optional}"
-
-
-def _bounds(feature: NumberFeature) -> tuple[np.float32, np.float32]:
-    if feature.on_out_of_range == "reject":
-        return np.float32(feature.minimum), np.float32(feature.maximum)
-    return np.float32(-np.inf), np.float32(np.inf)
-
-
-def _codes(feature: CategoryFeature) -> dict[str | None, int]:
-    codes: dict[str | None, int] = {value: FIRST_KNOWN + i for i, value in enumerate(feature.vocabulary)}
-    missing = _REFUSED if feature.required else MISSING
-    return codes | {None: missing, "": missing}
-
-
-def _float32(value: float) -> np.float32:
-    with np.errstate(over="ignore"):
-        try:
-            return np.float32(value)
-        except OverflowError:
-            return np.float32(np.inf)
-
-
-def _nearest(name: str, valid: Sequence[str] | frozenset[str]) -> str:
-    from difflib import get_close_matches  # 2 ms to import, and only for an error
-
-    close = get_close_matches(name[:100], sorted(valid), n=1)
-    if close:
-        return f"perhaps {close[0]}"
-    some = ", ".join(sorted(valid)[:8])
-    return f"one of {some}" + (", ..." if len(valid) > 8 else "")
 
 
 def _first(count: int, problems: Iterator[Problem]) -> Iterator[Problem]:

@@ -16,14 +16,14 @@ import binascii
 import io
 import struct
 import zlib
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import PictureError
-from contract.manifest import ImageFeature
+from contract.kinds import ImageFeature
+from contract.lists import flatten
 from contract.problem import Problem, show
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ FORMATS = ("PNG", "JPEG")
 
 _A_FILE = "a PNG or JPEG file in base64"
 _NUMBER_TYPES = frozenset({int, float})
-_LIST_TYPES = frozenset({list})
 
 # What Pillow raises for files that are cut short or damaged, by fuzzing and by its source.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error, zlib.error)
@@ -177,7 +176,7 @@ def _read_file(path: str, feature: ImageFeature, text: object) -> Pixels | Probl
 
 
 def _read_lists(path: str, feature: ImageFeature, value: list[Any]) -> Pixels | Problem:
-    shape, values = _flatten(value)
+    shape, values = flatten(value)
     if shape != feature.shape and not (feature.shape[2] == 1 and shape == feature.shape[:2]):
         received = f"shape {list(shape)}" if shape else "lists of different lengths"
         return Problem(path, "has another shape", describe(feature), received)
@@ -186,19 +185,12 @@ def _read_lists(path: str, feature: ImageFeature, value: list[Any]) -> Pixels | 
         return pixels.reshape(feature.shape)
     wrong = _first_wrong(feature, values)
     place = "".join(f"[{i}]" for i in np.unravel_index(wrong, shape))
-    return Problem(path + place, "is not the value of a pixel", _describe_value(feature), show(values[wrong]))
+    return misfit(path + place, feature, values[wrong])
 
 
-def _flatten(value: list[Any]) -> tuple[tuple[int, ...], list[Any]]:
-    """The shape of lists in lists, and what is in them in order; no shape where their lengths differ."""
-    shape, values = [len(value)], value
-    while values and _LIST_TYPES.issuperset(map(type, values)):
-        lengths = set(map(len, values))
-        if len(lengths) > 1:
-            return (), []
-        shape.append(lengths.pop())
-        values = list(chain.from_iterable(values))
-    return tuple(shape), values
+def misfit(path: str, feature: ImageFeature, value: object) -> Problem:
+    """What is wrong with a value that does not fit."""
+    return Problem(path, "is not the value of a pixel", _describe_value(feature), show(value))
 
 
 def _of_type(feature: ImageFeature, values: list[Any]) -> Pixels | None:
@@ -209,15 +201,15 @@ def _of_type(feature: ImageFeature, values: list[Any]) -> Pixels | None:
         wide = np.array(values, np.float64)
     except OverflowError:  # an integer beyond float64
         return None
-    return wide.astype(feature.dtype) if _fit(feature, wide).all() else None
+    return wide.astype(feature.dtype) if fits(feature, wide).all() else None
 
 
 def _first_wrong(feature: ImageFeature, values: list[Any]) -> int:
     wide = np.array([one if type(one) in _NUMBER_TYPES and abs(one) <= 1e300 else np.nan for one in values])
-    return int(np.argmin(_fit(feature, wide)))
+    return int(np.argmin(fits(feature, wide)))
 
 
-def _fit(feature: ImageFeature, wide: NDArray[np.float64]) -> NDArray[np.bool_]:
+def fits(feature: ImageFeature, wide: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values are in range, as float32 has it: in float64 the largest of training may be just above it."""
     low, high = map(np.float32, limits(feature))
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and out of any range

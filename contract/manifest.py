@@ -9,19 +9,41 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, FiniteFloat, model_validator
 
 from contract.evidence import DataWarning, Finding, Metric, Slice, Verdict
+from contract.kinds import CategoryFeature as CategoryFeature  # whoever reads manifests has their parts from here
+from contract.kinds import Feature as Feature
+from contract.kinds import ImageFeature as ImageFeature
+from contract.kinds import NumberFeature as NumberFeature
+from contract.kinds import Policy as Policy
+from contract.kinds import TensorFeature as TensorFeature
+from contract.kinds import TextFeature as TextFeature
+from contract.outputs import SCORES as SCORES
+from contract.outputs import TASKS
+from contract.outputs import BinaryOutput as BinaryOutput
+from contract.outputs import MulticlassOutput as MulticlassOutput
+from contract.outputs import Output as Output
+from contract.outputs import RegressionOutput as RegressionOutput
+from contract.outputs import TensorsOutput as TensorsOutput
 from contract.part import Part
+from contract.signature import UNKNOWN, Float32, Signature, TensorSpec, is_number
 
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
+
+# What a manifest may say: far more than any model needs, and little enough that no reader of it is harmed.
+MOST_FEATURES = 10_000
+MOST_VARIANTS = 64
+MOST_FILES = 10_000
+MOST_GOLDEN = 1000
+MOST_BINS = 1000
+LARGEST_FILE = 2**44
+LARGEST_VERSION = 10**9
 
 # A name becomes a folder, a metric label and a part of a URL: nothing in it may mean something to any of them.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Policy = Literal["accept", "reject"]
 Ratios = tuple[Annotated[float, Field(ge=0, le=1)], ...]
 
 
@@ -38,142 +60,19 @@ def _inside_bundle(path: str) -> str:
     return path
 
 
-BundlePath = Annotated[str, AfterValidator(_inside_bundle)]
-
-
-class NumberFeature(Part):
-    """A number. `minimum` and `maximum` are the range seen in training; `example` is its median there."""
-
-    kind: Literal["number"] = "number"
-    name: str = Field(min_length=1)
-    dtype: Literal["float32"] = "float32"
-    shape: tuple[int, ...] = ()
-    required: bool
-    minimum: float
-    maximum: float
-    example: float
-    on_out_of_range: Policy = "accept"
-
-
-class CategoryFeature(Part):
-    """One of a fixed set of strings. Codes: 0 unseen, 1 missing, 2 + i for `vocabulary[i]`."""
-
-    kind: Literal["category"] = "category"
-    name: str = Field(min_length=1)
-    dtype: Literal["string"] = "string"
-    shape: tuple[int, ...] = ()
-    required: bool
-    vocabulary: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
-    example: str
-    on_unseen: Policy = "accept"
-
-
-class ImageFeature(Part):
-    """A picture, [height, width, channels] of `dtype`. In a request: nested lists, or {"b64": PNG or JPEG file}.
-
-    `minimum` and `maximum` are the range of its values in training, 0 and 255 for picture files.
-    """
-
-    kind: Literal["image"] = "image"
-    name: str = Field(min_length=1)
-    dtype: Literal["uint8", "float32"] = "uint8"
-    shape: tuple[int, int, int]
-    required: Literal[True] = True
-    minimum: float = 0.0
-    maximum: float = 255.0
-
-    @model_validator(mode="after")
-    def _has_pixels(self) -> "ImageFeature":
-        if min(self.shape) < 1 or self.shape[2] not in (1, 3):
-            raise ValueError(f"expected height, width and 1 or 3 channels, got {self.shape}")
-        return self
-
-
-class TextFeature(Part):
-    """Free text, tokenized inside the network. A missing text is an empty one."""
-
-    kind: Literal["text"] = "text"
-    name: str = Field(min_length=1)
-    dtype: Literal["string"] = "string"
-    shape: tuple[int, ...] = ()
-    required: bool
-    example: str
-    most_characters: int = Field(default=100_000, gt=0)
-
-
-Feature = Annotated[NumberFeature | CategoryFeature | ImageFeature | TextFeature, Field(discriminator="kind")]
-
-
-class BinaryOutput(Part):
-    """The model's output `probability`, float32 [n]: of `positive`, which is the label from `threshold` on."""
-
-    name: Literal["probability"] = "probability"
-    dtype: Literal["float32"] = "float32"
-    classes: tuple[str, str]
-    positive: str
-    threshold: float = Field(ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _positive_is_a_class(self) -> "BinaryOutput":
-        if self.positive not in self.classes or self.classes[0] == self.classes[1]:
-            raise ValueError(f"positive must be one of two different classes, got {self.positive!r} of {self.classes}")
-        return self
-
-    @cached_property
-    def float32_threshold(self) -> float:
-        """The threshold as the output's own type has it: a score is compared with this, everywhere."""
-        return float(np.float32(self.threshold))
-
-    @cached_property
-    def negative(self) -> str:
-        return next(name for name in self.classes if name != self.positive)
-
-
-class MulticlassOutput(Part):
-    """The model's output `probabilities`, float32 [n, classes]; the label is the class with the largest."""
-
-    name: Literal["probabilities"] = "probabilities"
-    dtype: Literal["float32"] = "float32"
-    classes: tuple[str, ...] = Field(min_length=2)
-
-    @model_validator(mode="after")
-    def _classes_differ(self) -> "MulticlassOutput":
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("class names must differ")
-        return self
-
-
-class RegressionOutput(Part):
-    """The model's output `value`, float32 [n], in the target's unit.
-
-    `half_width` makes value - half_width .. value + half_width an interval that held `coverage` of the validation rows
-    (split conformal prediction: Lei et al., Distribution-Free Predictive Inference for Regression, 2018, section 2.2).
-    """
-
-    name: Literal["value"] = "value"
-    dtype: Literal["float32"] = "float32"
-    minimum: float
-    maximum: float
-    half_width: float = Field(ge=0)
-    coverage: float = Field(default=0.9, gt=0, lt=1)
-
-
-Output = Annotated[BinaryOutput | MulticlassOutput | RegressionOutput, Field(discriminator="name")]
-
-# The one number of an output that its drift is watched by: the probability of the positive class, the largest
-# probability, the value.
-SCORES = {"probability": "probability", "probabilities": "confidence", "value": "value"}
+BundlePath = Annotated[str, AfterValidator(_inside_bundle), Field(max_length=1024)]
 
 
 class Latency(Part):
     """Microseconds a call, on the machine that trained."""
 
-    p50: float = Field(gt=0)
-    p99: float = Field(gt=0)
+    p50: FiniteFloat = Field(gt=0)
+    p99: FiniteFloat = Field(gt=0)
 
 
 class Variant(Part):
-    """One executable form of the model, measured against the float32 SavedModel on held-out rows.
+    """One executable form of the model, measured against the float32 SavedModel on held-out rows, or against the
+    original where it was imported. `signature` is the one of its signatures that answers.
 
     `size` and `memory` (what loading and running it adds) are bytes; `intervals` are those of the metrics, `headline`
     the one that is decided by. `refused` says why it may not serve; one that answers what is no number has no metrics.
@@ -182,14 +81,15 @@ class Variant(Part):
     name: Name
     runtime: Literal["litert", "savedmodel"]
     path: BundlePath
-    size: int = Field(gt=0)
+    signature: str = Field(default="encoded", min_length=1, max_length=512)
+    size: int = Field(gt=0, le=LARGEST_FILE)
     largest_difference: float = Field(ge=0)
-    tolerance: float = Field(gt=0)
+    tolerance: FiniteFloat = Field(gt=0)
     metrics: dict[str, float]
-    latency: dict[Literal["1", "32"], Latency]
+    latency: dict[Literal["1", "32"], Latency] = Field(min_length=2)
     intervals: dict[str, Metric] = Field(default={})
     headline: Metric | None = None
-    memory: int | None = None
+    memory: int | None = Field(default=None, ge=0, le=LARGEST_FILE)
     refused: str | None = None
 
 
@@ -215,7 +115,7 @@ class NumberBins(Part):
     last one closed. `ratios`: below, one a bin, above, missing, non-finite; they add up to 1."""
 
     kind: Literal["number"] = "number"
-    edges: tuple[float, ...] = Field(min_length=2)
+    edges: tuple[Float32, ...] = Field(min_length=2, max_length=MOST_BINS)
     ratios: Ratios
 
     @model_validator(mode="after")
@@ -231,7 +131,7 @@ class CategoryBins(Part):
     """Histogram of a category. `categories` are the most frequent ones. `ratios`: one each, other, missing, unseen."""
 
     kind: Literal["category"] = "category"
-    categories: tuple[str, ...] = Field(min_length=1)
+    categories: tuple[str, ...] = Field(min_length=1, max_length=MOST_BINS)
     ratios: Ratios
 
     @model_validator(mode="after")
@@ -245,23 +145,30 @@ Bins = Annotated[NumberBins | CategoryBins, Field(discriminator="kind")]
 
 
 class DriftBaseline(Part):
-    """How inputs (on training rows) and outputs (on validation rows) are distributed when nothing has drifted."""
+    """How inputs (on training rows) and outputs (on validation rows) are distributed when nothing has drifted.
 
-    rows: int = Field(gt=0)
+    Of an imported model, those numbers among its inputs and outputs that are one a row, on the rows of a sample; of one
+    without a sample, nothing.
+    """
+
+    rows: int = Field(ge=0)
     inputs: dict[str, Bins]
     outputs: dict[str, NumberBins]
     labels: dict[str, float]
 
 
 class GoldenExample(Part):
-    """A raw row as a client would send it, and the float32 SavedModel's answer to it."""
+    """A raw row as a client would send it, and the answer to it of the float32 SavedModel, in `outputs`, or of the
+    imported original, in `tensors`, as contract.tensors writes them."""
 
-    row: dict[str, float | int | str | dict[str, str] | list[Any] | None]
-    outputs: dict[str, float | tuple[float, ...]]
+    row: dict[str, bool | float | int | str | dict[str, str | tuple[int, ...]] | list[Any] | None]
+    outputs: dict[str, float | tuple[float, ...]] = Field(default={})
+    tensors: dict[str, bool | float | int | str | dict[str, str | tuple[int, ...]] | list[Any]] = Field(default={})
 
 
 class DataFacts(Part):
-    """Which data the model has seen. The fingerprint is a SHA-256 over names, types and values."""
+    """Which data the model has seen. The fingerprint is a SHA-256 over names, types and values; of an imported model,
+    over the files that it came in, and `test_rows` are those that its variants were compared on."""
 
     fingerprint: str
     source: str
@@ -273,56 +180,111 @@ class DataFacts(Part):
 class FileFacts(Part):
     """Size in bytes and SHA-256 of one file of the bundle."""
 
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=LARGEST_FILE)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Manifest(Part):
     """One version of a model. `files` lists every file of the bundle but the manifest itself; `temperature` is what the
-    logits were divided by to calibrate them, in the graph. Format 1 is format 2 with binary tables alone."""
+    logits were divided by to calibrate them, in the graph.
 
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    The task of an imported model is `tensors`: nobody has measured it, so it has no headline, metrics or baselines.
+    Format 1 is format 2 with binary tables alone, format 2 is format 3 without imported models.
+    """
+
+    format_version: Literal[1, 2, 3] = FORMAT_VERSION
     name: Name
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=LARGEST_VERSION)
     created: AwareDatetime
     code_revision: str | None
-    task: Literal["binary", "multiclass", "regression"]
+    task: Literal["binary", "multiclass", "regression", "tensors"]
     config: dict[str, Any]
     data: DataFacts
-    features: tuple[Feature, ...] = Field(min_length=1)
+    features: tuple[Feature, ...] = Field(min_length=1, max_length=MOST_FEATURES)
     output: Output
-    headline: str
-    metrics: dict[str, Metric]
-    baselines: tuple[Baseline, ...]
-    variants: tuple[Variant, ...] = Field(min_length=1)
+    headline: str = ""
+    metrics: dict[str, Metric] = Field(default={})
+    baselines: tuple[Baseline, ...] = ()
+    variants: tuple[Variant, ...] = Field(min_length=1, max_length=MOST_VARIANTS)
     chosen: Choice
     drift: DriftBaseline
-    golden: tuple[GoldenExample, ...] = Field(min_length=1)
-    temperature: float = Field(default=1.0, gt=0)
+    golden: tuple[GoldenExample, ...] = Field(min_length=1, max_length=MOST_GOLDEN)
+    temperature: FiniteFloat = Field(default=1.0, gt=0)
     slices: tuple[Slice, ...] = ()
     warnings: tuple[DataWarning, ...] = ()
     findings: tuple[Finding, ...] = ()
     verdict: Verdict | None = None
-    files: dict[BundlePath, FileFacts] = Field(default={})
+    files: dict[BundlePath, FileFacts] = Field(default={}, max_length=MOST_FILES)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Manifest":
         names = [feature.name for feature in self.features]
         if len(set(names)) != len(names):
             raise ValueError("feature names must differ")
-        watched = {f.name for f in self.features if f.kind in ("number", "category")}
-        if set(self.drift.inputs) != watched or set(self.drift.outputs) != {self.score}:
-            raise ValueError("the drift baseline must cover every number, category and output, and nothing else")
+        if TASKS[self.output.name] != self.task:
+            raise ValueError(f"the task {self.task} does not answer {self.output.name}")
+        if (self.task == "tensors") != all(feature.kind == "tensor" for feature in self.features):
+            raise ValueError("an imported model takes tensors, and no other model does")
         if self.chosen.variant not in {variant.name for variant in self.variants}:
             raise ValueError(f"the chosen variant {self.chosen.variant!r} is not among the variants")
-        if self.headline not in self.metrics:
+        if self.task != "tensors" and self.headline not in self.metrics:
             raise ValueError(f"the headline metric {self.headline!r} is not among the metrics")
         return self
 
+    @model_validator(mode="after")
+    def _drift_fits(self) -> "Manifest":
+        """Every number, category and output of a trained model; of an imported one, any of what it could be."""
+        inputs = {feature.name: kind for feature in self.features if (kind := _kind_of_bins(feature)) is not None}
+        outputs = set(self._watchable)
+        found = {name: bins.kind for name, bins in self.drift.inputs.items()}
+        if self.task != "tensors" and (found != inputs or self.drift.outputs.keys() != outputs or not self.drift.rows):
+            raise ValueError("the drift baseline must cover every number, category and output, and nothing else")
+        if not found.items() <= inputs.items() or not self.drift.outputs.keys() <= outputs:
+            raise ValueError("the drift baseline may cover only inputs and outputs that are one number a row")
+        return self
+
+    @model_validator(mode="after")
+    def _golden_fits(self) -> "Manifest":
+        output = self.output
+        for i, example in enumerate(self.golden):
+            if isinstance(output, TensorsOutput):
+                fits = example.tensors.keys() == {spec.name for spec in output.tensors}
+            else:
+                width = len(output.classes) if isinstance(output, MulticlassOutput) else None
+                answer = example.outputs.get(output.name)
+                fits = answer is not None and (len(answer) if isinstance(answer, tuple) else None) == width
+            if not fits:
+                raise ValueError(f"golden example {i} does not have the model's outputs")
+        return self
+
+    @property
+    def _watchable(self) -> tuple[str, ...]:
+        """The names of the numbers by which the outputs' drift can be watched."""
+        if isinstance(self.output, TensorsOutput):
+            return tuple(spec.name for spec in self.output.tensors if is_number(spec.dtype, spec.row))
+        return (self.score,)
+
     @property
     def score(self) -> str:
-        """The name of the number by which the output's drift is watched."""
+        """The name of the number by which a trained model's output is watched."""
         return SCORES[self.output.name]
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Inputs and outputs by name: of a trained model those of `serving_default`, raw and named."""
+        inputs = (TensorSpec(name=f.name, dtype=f.dtype, shape=(UNKNOWN, *f.shape)) for f in self.features)
+        if isinstance(self.output, TensorsOutput):
+            return Signature(inputs=tuple(inputs), outputs=self.output.tensors)
+        classes = (len(self.output.classes),) if isinstance(self.output, MulticlassOutput) else ()
+        output = TensorSpec(name=self.output.name, dtype="float32", shape=(UNKNOWN, *classes))
+        return Signature(inputs=tuple(inputs), outputs=(output,))
 
     def variant(self, name: str) -> Variant:
         return next(variant for variant in self.variants if variant.name == name)
+
+
+def _kind_of_bins(feature: Feature) -> str | None:
+    """Which kind of histogram an input has; None for what has none."""
+    if isinstance(feature, TensorFeature):
+        return "number" if is_number(feature.dtype, feature.shape) else None
+    return feature.kind if feature.kind in ("number", "category") else None
