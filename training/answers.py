@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from contract import runtimes
 from contract.bundle import Bundle
 from contract.features import Encoder, Problem
-from contract.manifest import BinaryOutput, ImageFeature, MulticlassOutput, RegressionOutput
+from contract.manifest import BinaryOutput, ImageFeature, MulticlassOutput, RegressionOutput, TensorsOutput
 from training.rows import RawRow
 from training.task import Scores
 
@@ -42,7 +42,7 @@ class Answers:
                 return (output.negative, output.positive)
             case MulticlassOutput() as output:
                 return output.classes
-            case RegressionOutput():
+            case RegressionOutput() | TensorsOutput():
                 return ()
 
     def known(self, rows: Sequence[RawRow]) -> list[RawRow]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contract.evidence import Reason
 from contract.features import show
-from contract.manifest import BinaryOutput, ImageFeature, Manifest, MulticlassOutput, RegressionOutput
+from contract.manifest import BinaryOutput, ImageFeature, Manifest, MulticlassOutput, RegressionOutput, TensorsOutput
 from training.answers import Answers
 from training.rows import RawRow
 from training.sections import BudgetCheck, Check, DirectionCheck, InvarianceCheck, MinimumCheck
@@ -111,8 +111,8 @@ def labels(manifest: Manifest, scores: Scores) -> list[str]:
             return [output.positive if each else output.negative for each in positive]
         case MulticlassOutput() as output:
             return [output.classes[i] for i in scores.argmax(axis=1)]
-        case RegressionOutput():
-            raise ValueError("a regression answers a number, not a label")
+        case RegressionOutput() | TensorsOutput():
+            raise ValueError(f"the task {manifest.task} answers no label")
 
 
 def _has(row: RawRow, feature: str) -> bool:

@@ -25,6 +25,7 @@ from contract.manifest import (
     MulticlassOutput,
     Output,
     RegressionOutput,
+    TensorsOutput,
     Variant,
 )
 from training import conversion, report, variants
@@ -157,7 +158,7 @@ def _label_shares(output: Output, answers: Scores) -> dict[str, float]:
         case MulticlassOutput():
             counts = np.bincount(answers.argmax(axis=1), minlength=len(output.classes))
             return {name: float(count / len(answers)) for name, count in zip(output.classes, counts, strict=True)}
-        case RegressionOutput():
+        case RegressionOutput() | TensorsOutput():
             return {}
 
 

@@ -155,7 +155,7 @@ def run_in_batches(runtime: Runtime, encoded: Encoded) -> Scores:
 
 def _some(test: Rows) -> Rows:
     """All test rows, or as many as a person wants to wait for, evenly spread."""
-    values = sum(int(np.prod(part.shape[1:])) for part in test.encoded if part is not None)
+    values = sum(int(np.prod(part.shape[1:])) for part in test.encoded.named().values())
     most = max(256, MOST_VALUES // max(values, 1))
     if len(test) <= most:
         return test
