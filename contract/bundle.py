@@ -11,22 +11,26 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
 from contract.errors import BundleError
-from contract.manifest import FileFacts, Manifest, is_name
+from contract.manifest import FileFacts, Manifest, Variant, is_name
 
 MANIFEST = "manifest.json"
 SAVED_MODEL = "saved_model.pb"
 VARIANTS = "variants"
 STAGING_PREFIX = ".staging-"
 ABANDONED_AFTER_SECONDS = 24 * 3600.0
+
+# A manifest holds vocabularies and golden pictures, and still is far smaller. It is read before anything is verified.
+MOST_MANIFEST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,31 @@ def read(path: Path) -> Bundle:
 
     Raises BundleError when it is missing, is not one, or belongs to another place.
     """
+    return Bundle(path, _parse(path, _read_manifest(path)))
+
+
+def _read_manifest(path: Path) -> bytes:
+    """What is in the file, which must be one: a pipe would be read for ever."""
+    file = path / MANIFEST
     try:
-        manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
+        facts = file.lstat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise BundleError(path, [f"{MANIFEST}: is no file"])
+        if facts.st_size > MOST_MANIFEST_BYTES:
+            raise BundleError(path, [f"{MANIFEST}: has {facts.st_size} bytes, at most {MOST_MANIFEST_BYTES} are read"])
+        with file.open("rb") as opened:
+            return opened.read(MOST_MANIFEST_BYTES)
     except OSError as error:
         raise BundleError(path, [f"{MANIFEST}: {error.strerror}"]) from error
+
+
+def _parse(path: Path, content: bytes | str) -> Manifest:
+    try:
+        return Manifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(path, [f"{MANIFEST}: {where}: {first['msg']}"]) from error
-    return Bundle(path, manifest)
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))[:200]
+        raise BundleError(path, [f"{MANIFEST}: {where}: {first['msg'][:300]}"]) from error
 
 
 def read_version(models: Path, name: str, version: int) -> Bundle:
@@ -87,6 +107,11 @@ def verify(bundle: Bundle) -> None:
     present = dict(_files(bundle.path))
     problems = [f"{name}: is missing" for name in stated if name not in present]
     problems += [f"{name}: is not in the manifest" for name in present if name not in stated]
+    problems += [
+        f"{variant.path}: the variant {variant.name} is not among the files"
+        for variant in bundle.manifest.variants
+        if _executable(variant) not in stated
+    ]
     for name in stated.keys() & present.keys():
         problems += _difference(name, stated[name], present[name])
     if problems:
@@ -94,11 +119,19 @@ def verify(bundle: Bundle) -> None:
 
 
 def _difference(name: str, stated: FileFacts, path: Path) -> list[str]:
-    if (size := path.stat().st_size) != stated.size:
-        return [f"{name}: has {size} bytes, expected {stated.size}"]
+    facts = path.lstat()
+    if not stat.S_ISREG(facts.st_mode):
+        return [f"{name}: is no file"]
+    if facts.st_size != stated.size:
+        return [f"{name}: has {facts.st_size} bytes, expected {stated.size}"]
     if _sha256(path) != stated.sha256:
         return [f"{name}: differs from its checksum"]
     return []
+
+
+def _executable(variant: Variant) -> str:
+    """The file that a runtime opens first."""
+    return variant.path if variant.runtime == "litert" else (PurePosixPath(variant.path) / SAVED_MODEL).as_posix()
 
 
 @contextmanager
@@ -126,9 +159,15 @@ def publish(staging: Path, manifest_of: Callable[[int], Manifest]) -> Bundle:
     with locked(parent):
         version = _next_version(parent)
         manifest = manifest_of(version)
-        files = {name: FileFacts(size=path.stat().st_size, sha256=_sha256(path)) for name, path in _files(staging)}
+        files = {name: FileFacts(size=path.lstat().st_size, sha256=_sha256(path)) for name, path in _files(staging)}
         manifest = manifest.model_copy(update={"files": files})
-        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        text = manifest.model_dump_json(indent=1) + "\n"
+        if len(text) > MOST_MANIFEST_BYTES:
+            raise BundleError(
+                staging, [f"{MANIFEST}: would have {len(text)} bytes, at most {MOST_MANIFEST_BYTES} are read"]
+            )
+        _parse(staging, text)  # what is published can be read
+        (staging / MANIFEST).write_text(text, encoding="utf-8")
         _sync_tree(staging)
         path = parent / str(version)
         staging.rename(path)
@@ -161,7 +200,7 @@ def _next_version(parent: Path) -> int:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every regular file but the manifest, as (path inside the bundle, path); symbolic links are strays, not files."""
+    """Everything but folders and the manifest, as (path inside the bundle, path); a link is not followed."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if name != MANIFEST and (path.is_symlink() or not path.is_dir()):

@@ -8,12 +8,13 @@ missing, unseen. Counting works on all features of all rows at once.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.features import FIRST_KNOWN, MISSING, UNSEEN, Encoded, Encoder
-from contract.manifest import Bins, CategoryBins, CategoryFeature, MulticlassOutput, NumberBins, Output
+from contract.manifest import Bins, CategoryBins, CategoryFeature, MulticlassOutput, NumberBins, Output, TensorsOutput
 
 NUMBER_BINS = 10
 MOST_CATEGORIES = 20
@@ -117,6 +118,7 @@ class InputCounter:
     @classmethod
     def of(cls, encoder: Encoder, bins: Mapping[str, Bins]) -> "InputCounter":
         numbers = [feature.name for feature in encoder.number_features]
+        numbers += [feature.name for feature in encoder.tensor_features if feature.name in bins]
         categories = [feature.name for feature in encoder.category_features]
         number_bins, category_bins = [bins[name] for name in numbers], [bins[name] for name in categories]
         return cls(
@@ -133,6 +135,8 @@ class InputCounter:
 
     def count(self, encoded: Encoded) -> Counts:
         """Flat counts: the bins of each feature in the order of `names`."""
+        if encoded.tensors is not None:
+            return self.numbers.count(float_columns(encoded.tensors, self.names, encoded.rows))
         return np.concatenate([self.numbers.count(encoded.numbers), self.categories.count(encoded.categories)])
 
     def split(self, counts: Counts) -> dict[str, Counts]:
@@ -155,6 +159,55 @@ def fit_inputs(encoder: Encoder, encoded: Encoded) -> dict[str, Bins]:
     counter = InputCounter.of(encoder, empty)
     counts = counter.split(counter.count(encoded))
     return {name: bins.model_copy(update={"ratios": ratios(counts[name])}) for name, bins in empty.items()}
+
+
+def float_columns(tensors: Mapping[str, NDArray[Any]], names: Sequence[str], rows: int) -> NDArray[np.float32]:
+    """Tensors of one number a row, [n] or [n, 1], as columns, float32 [n, names]."""
+    columns = np.empty((rows, len(names)), np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and counted as such
+        for i, name in enumerate(names):
+            columns[:, i] = tensors[name].reshape(rows)
+    return columns
+
+
+def fit_numbers(columns: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NumberBins]:
+    """The baseline of tensors of one number a row."""
+    values = float_columns(columns, tuple(columns), rows)
+    return {name: fit_output(column) for name, column in zip(columns, values.T, strict=True)}
+
+
+@dataclass(frozen=True)
+class OutputCounter:
+    """Counts a model's outputs, by name, into the bins of those that are watched."""
+
+    names: tuple[str, ...]
+    output: Output
+    numbers: NumberCounter
+
+    @classmethod
+    def of(cls, output: Output, bins: Mapping[str, NumberBins]) -> "OutputCounter":
+        return cls(tuple(bins), output, NumberCounter(list(bins.values()), nan_is_missing=False))
+
+    @property
+    def sizes(self) -> list[int]:
+        return self.numbers.sizes
+
+    def watched(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """What is counted, float32 [n, names]."""
+        if isinstance(self.output, TensorsOutput):
+            rows = len(next(iter(outputs.values())))
+            return float_columns(outputs, self.names, rows)
+        return scores(self.output, outputs[self.output.name])[:, None]
+
+    def count(self, watched: NDArray[np.float32]) -> Counts:
+        """Flat counts: the bins of each watched output in the order of `names`."""
+        return self.numbers.count(watched)
+
+    def split(self, counts: Counts) -> dict[str, Counts]:
+        """Flat counts by output."""
+        if not self.names:
+            return {}
+        return dict(zip(self.names, np.split(counts, np.cumsum(self.sizes)[:-1]), strict=True))
 
 
 def scores(output: Output, answers: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,15 +6,17 @@ the very encoder and runtime that will serve, and refuses the variant when an an
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contract import tensors
 from contract.bundle import Bundle, read, verify
 from contract.errors import ProofFailed
-from contract.features import Encoded, Encoder
-from contract.manifest import GoldenExample, Variant
-from contract.runtimes import Runtime, installed, load
+from contract.features import Encoded, Encoder, Problem
+from contract.manifest import GoldenExample, TensorFeature, TensorsOutput, Variant
+from contract.runtimes import Outputs, Runtime, installed, load
 
 
 def prove(bundle: Bundle, variant: Variant, runtime: Runtime) -> float:
@@ -22,12 +24,12 @@ def prove(bundle: Bundle, variant: Variant, runtime: Runtime) -> float:
 
     Returns the largest difference. Raises ProofFailed when it is above the variant's tolerance.
     """
-    manifest = bundle.manifest
     encoded = encode_golden(bundle)
-    expected = golden_outputs(manifest.golden, manifest.output.name)
-    together = runtime.run(encoded)[manifest.output.name]
-    singly = np.concatenate([runtime.run(one)[manifest.output.name] for one in _each_row(encoded)])
-    difference = max(largest_difference(together, expected), largest_difference(singly, expected))
+    expected = expected_outputs(bundle)
+    singly = [runtime.run(one) for one in _each_row(encoded)]
+    joined = {name: np.concatenate([outputs[name] for outputs in singly]) for name in expected if name in singly[0]}
+    compare = differ if isinstance(bundle.manifest.output, TensorsOutput) else _scores_differ
+    difference = float(np.max([compare(runtime.run(encoded), expected), compare(joined, expected)]))
     if not difference <= variant.tolerance:  # NaN fails as well
         problem = f"differs by {difference:.3g} on its golden examples, tolerance {variant.tolerance:.3g}"
         raise ProofFailed(bundle.path, [f"{variant.path}: {problem}"])
@@ -42,6 +44,26 @@ def encode_golden(bundle: Bundle) -> Encoded:
     return encoded
 
 
+def expected_outputs(bundle: Bundle) -> Outputs:
+    """The recorded answers by output. Raises ProofFailed where they are not what the manifest says of its outputs."""
+    manifest = bundle.manifest
+    if not isinstance(manifest.output, TensorsOutput):
+        return {manifest.output.name: golden_outputs(manifest.golden, manifest.output.name)}
+    expected, problems = {}, []
+    for spec in manifest.output.tensors:
+        feature = TensorFeature(name=spec.name, dtype=spec.dtype, shape=spec.row)
+        answers = [tensors.read(spec.name, feature, example.tensors[spec.name]) for example in manifest.golden]
+        problems += [f"golden {each.path}: {each.problem}" for each in answers if isinstance(each, Problem)]
+        stacked = tensors.stack([each for each in answers if isinstance(each, np.ndarray)], len(answers))
+        if stacked is None:
+            problems.append(f"golden {spec.name}: differs in shape from row to row")
+        else:
+            expected[spec.name] = stacked
+    if problems:
+        raise ProofFailed(bundle.path, problems)
+    return expected
+
+
 def golden_outputs(golden: Sequence[GoldenExample], output: str) -> NDArray[np.float32]:
     """The recorded answers, float32 [n] or [n, classes]."""
     return np.array([example.outputs[output] for example in golden], np.float32)
@@ -50,6 +72,34 @@ def golden_outputs(golden: Sequence[GoldenExample], output: str) -> NDArray[np.f
 def largest_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Infinity norm of a - b; infinite where the shapes differ."""
     return float(np.max(np.abs(a - b))) if a.shape == b.shape else float("inf")
+
+
+def differ(outputs: Outputs, expected: Outputs) -> float:
+    """The largest difference of any value of any output, in units of the largest finite value that was expected of that
+    output, where this is more than 1; infinite where an output is missing, has another type or shape, where strings
+    differ, or NaN and infinity stand in other places."""
+    # NumPy's maximum of anything and NaN is NaN; Python's depends on the order.
+    return float(np.max([_difference(outputs.get(name), wanted) for name, wanted in expected.items()]))
+
+
+def _difference(found: NDArray[Any] | None, expected: NDArray[Any]) -> float:
+    if found is None or found.shape != expected.shape or found.dtype != expected.dtype:
+        return float("inf")
+    if not expected.size or np.array_equal(found, expected):
+        return 0.0
+    if expected.dtype.kind in "OSb":
+        return float("inf")
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    return float(np.max(np.abs(a[finite] - b[finite])) / max(1.0, np.max(np.abs(b[finite]))))
+
+
+def _scores_differ(outputs: Outputs, expected: Outputs) -> float:
+    return float(np.max([largest_difference(outputs[name], wanted) for name, wanted in expected.items()]))
 
 
 def _each_row(encoded: Encoded) -> list[Encoded]:
