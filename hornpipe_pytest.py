@@ -57,8 +57,8 @@ def predict(bundle: Bundle) -> Predict:
     from contract.errors import HornpipeError
     from contract.features import Encoder
     from contract.proof import prove
+    from service.answers import predictions
     from service.errors import InvalidRequest
-    from service.predictor import predictions
 
     try:
         variant, _ = runtimes.choose(bundle.manifest)
@@ -71,7 +71,7 @@ def predict(bundle: Bundle) -> Predict:
         encoded = encoder.encode(rows)
         if isinstance(encoded, list):
             raise InvalidRequest(_lines(encoded), encoded)
-        return predictions(bundle.manifest.output, runtime.run(encoded)[bundle.manifest.output.name])
+        return predictions(bundle.manifest.output, runtime.run(encoded))
 
     return answer
 

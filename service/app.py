@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
-from types import MappingProxyType
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,39 +16,34 @@ from starlette.exceptions import HTTPException
 from contract.errors import HornpipeError
 from contract.features import Problem, show
 from service import openapi
+from service.dispatch import Table
+from service.endpoint import Endpoint, Handle, Refuse
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, RequestIds, answer_to, body, body_of
+from service.inference import Inference
 from service.metrics import NO_MODEL, Metrics
-from service.predictor import Admission, Predictor
 from service.registry import Registry
 from service.routes import health, models, predict
-from service.routes.predict import PredictEndpoint
+from service.routes.predict import Predict
+from service.server import limits
 from service.settings import Settings
 from service.state import ServiceState, state_of
 
 log = logging.getLogger("hornpipe")
 
 
-class Application(FastAPI):
-    """FastAPI, but for the hot paths: exact paths go to plain ASGI callables before anything of the framework runs."""
+def create_app(settings: Settings) -> FastAPI:
+    """Every part is made here and handed to those that need it. Nothing is loaded before the lifespan begins.
 
-    hot_paths: Mapping[str, Any] = MappingProxyType({})
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  # ASGI's own types
-        endpoint = self.hot_paths.get(scope["path"]) if scope["type"] == "http" else None
-        await (endpoint or super().__call__)(scope, receive, send)
-
-
-def create_app(settings: Settings) -> Application:
-    """Every part is made here and handed to those that need it. Nothing is loaded before the lifespan begins."""
+    The hot paths are not the app's: server.py hands their table to the protocol below it.
+    """
     registry = Registry(settings)
     metrics = Metrics(CollectorRegistry(), registry.monitors, registry.serving)
     metrics.prepare(NO_MODEL, predict.PATH)
     registry.attach(metrics, predict.PATH)
     ids = RequestIds()
-    predictor = Predictor(metrics, Admission(settings.max_concurrent_rows))
-    endpoint = PredictEndpoint(settings, registry, predictor, metrics, ids)
+    inference = Inference(registry, metrics, settings.threads, settings.max_rows)
 
-    app = Application(
+    app = FastAPI(
         title="Hornpipe",
         summary="Predictions from proven Keras models.",
         version=version("hornpipe"),
@@ -63,18 +56,29 @@ def create_app(settings: Settings) -> Application:
             Exception: _on_defect,
         },
     )
-    app.state.service = ServiceState(settings, registry, metrics, ids)
+    dispatch = hot_paths(inference, settings, metrics, ids)
+    app.state.service = ServiceState(settings, registry, inference, metrics, ids, dispatch, limits(settings))
     app.include_router(health.router)
     app.include_router(models.router)
-    app.hot_paths = {predict.PATH: endpoint}
     app.openapi = lambda: openapi.describe(app, registry)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
+
+
+def hot_paths(inference: Inference, settings: Settings, metrics: Metrics, ids: RequestIds) -> Table:
+    """What is answered below ASGI: every protocol's inference."""
+    own = Predict(inference, metrics, settings.max_rows)
+    timeout = settings.timeout_ms / 1000
+
+    def endpoint(route: str, handle: Handle, refuse: Refuse) -> Endpoint:
+        return Endpoint(route, handle, refuse, metrics, ids, timeout, guard=None)
+
+    return Table({predict.PATH.encode(): endpoint(predict.PATH, own.handle, predict.refuse)})
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load in the background, so that /healthz answers at once."""
-    registry = state_of(app).registry
+    registry, inference = state_of(app).registry, state_of(app).inference
     watching = asyncio.create_task(registry.watch())
     watching.add_done_callback(_log_death)
     try:
@@ -84,6 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(asyncio.CancelledError):
             await watching
         registry.close()
+        inference.close()
 
 
 def _log_death(task: "asyncio.Task[None]") -> None:
@@ -95,7 +100,7 @@ async def _on_own_error(request: Request, error: Exception) -> Response:
     request_id = state_of(request.app).ids.next()
     if answer_to(error) is INTERNAL:
         log.error("request %s failed", request_id, exc_info=error)
-    return _respond(answer_to(error).status, body_of(error, request_id), request_id)
+    return _respond(*body_of(error, request_id), request_id)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
@@ -106,7 +111,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
         for each in error.errors()
     ]
     request_id = state_of(request.app).ids.next()
-    return _respond(422, body_of(InvalidRequest("the request does not fit", problems), request_id), request_id)
+    return _respond(*body_of(InvalidRequest("the request does not fit", problems), request_id), request_id)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -125,7 +130,7 @@ async def _on_defect(request: Request, error: Exception) -> Response:
     """What nobody foresaw. Starlette raises it again after the answer, and uvicorn logs it with its traceback."""
     request_id = state_of(request.app).ids.next()
     log.error("request %s failed: %s", request_id, type(error).__name__)
-    return _respond(INTERNAL.status, body_of(error, request_id), request_id)
+    return _respond(*body_of(error, request_id), request_id)
 
 
 def _respond(status: int, content: bytes, request_id: str) -> Response:

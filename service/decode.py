@@ -1,21 +1,14 @@
 """From the bytes of a request to its parts."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from contract.features import MOST_PROBLEMS, Problem, show
-from service.errors import BodyTooLarge, InvalidRequest, NotJSON, TooManyRows, UnsupportedMedia
-
-Receive = Any  # ASGI's
-JSON_TYPE = b"application/json"
+from service.errors import InvalidRequest, NotJSON, TooManyRows, UnsupportedMedia
+from service.http import JSON, Request
 
 _KEYS = frozenset({"instances", "model", "version"})
-
-
-class ClientDisconnected(Exception):
-    """The client went away while sending; there is nobody to answer."""
 
 
 class PredictRequest(NamedTuple):
@@ -27,36 +20,12 @@ class PredictRequest(NamedTuple):
     problems: list[Problem]
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as that is known, before the rest is read, or ClientDisconnected."""
-    length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length) > most:
-        raise BodyTooLarge(f"the body has {int(length)} bytes, the limit is {most}")
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        parts, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > most:
-                raise BodyTooLarge(f"the body has more than {most} bytes")
-        body = b"".join(parts)
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnected
-    if len(body) > most:
-        raise BodyTooLarge(f"the body has {len(body)} bytes, the limit is {most}")
-    return body
-
-
-def check_media(headers: Mapping[bytes, bytes]) -> None:
+def check_media(request: Request) -> None:
     """Raises UnsupportedMedia for what is neither JSON nor plain. No content type at all is taken for JSON."""
-    kind = headers.get(b"content-type", JSON_TYPE)
-    if kind != JSON_TYPE and kind.split(b";")[0].strip().lower() != JSON_TYPE:
-        received = kind.decode("latin-1")[:100]
+    if request.headers.get(b"content-type", JSON) != JSON and request.media != JSON:
+        received = request.headers[b"content-type"].decode("latin-1")[:100]
         raise UnsupportedMedia(f"expected the header content-type: application/json, got {received}")
-    encoding = headers.get(b"content-encoding", b"identity")
+    encoding = request.headers.get(b"content-encoding", b"identity")
     if encoding.lower() != b"identity":
         raise UnsupportedMedia(f"expected no content-encoding, got {encoding.decode('latin-1')[:100]}")
 

@@ -10,7 +10,9 @@ HornpipeError
 │   ├── BodyTooLarge
 │   ├── UnsupportedMedia
 │   ├── WrongMethod
-│   └── Overloaded          full: come back after `retry_after` seconds
+│   ├── Overloaded          full: come back after `retry_after` seconds
+│   │   └── BuffersFull     too many bodies are being received at once
+│   └── DeadlineExceeded    its time was over before it could run
 └── NotReady                nothing serves yet
 """
 
@@ -67,9 +69,23 @@ class WrongMethod(RequestError):
 
 
 class Overloaded(RequestError):
-    """As many rows are running as may."""
+    """As many rows wait as may, or more than can be run in time."""
 
-    retry_after = 1
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BuffersFull(Overloaded):
+    """The bodies that are being received fill their memory."""
+
+
+class DeadlineExceeded(RequestError):
+    """The client no longer waits for it, by its own word or the service's default."""
+
+
+class ClientGone(Exception):
+    """The client went away before its rows ran; there is nobody to answer."""
 
 
 class NotReady(HornpipeError):
@@ -97,6 +113,7 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     InvalidRequest: Answer(422, "invalid_request"),
     TooManyRows: Answer(422, "too_many_rows"),
     Overloaded: Answer(503, "overloaded"),
+    DeadlineExceeded: Answer(504, "deadline_exceeded"),
     NotReady: Answer(503, "not_ready"),
 }
 NOT_FOUND = Answer(404, "not_found")
@@ -111,17 +128,23 @@ def answer_to(error: BaseException) -> Answer:
     return INTERNAL
 
 
-def body_of(error: BaseException, request_id: str) -> bytes:
-    """The error body. Of an internal error the client learns nothing but the id."""
+def body_of(error: BaseException, request_id: str) -> tuple[int, bytes]:
+    """The status and the error body. Of an internal error the client learns nothing but the id."""
     answer = answer_to(error)
     message = "internal error" if answer is INTERNAL else str(error)
-    return body(answer, message, request_id, getattr(error, "problems", ()))
+    return answer.status, body(answer, message, request_id, getattr(error, "problems", ()))
 
 
 def body(answer: Answer, message: str, request_id: str, problems: Sequence[Problem] = ()) -> bytes:
     """`{"error": {"code", "message", "details"}, "request_id"}`."""
     error: dict[str, Any] = {"code": answer.code, "message": message, "details": problems}
     return orjson.dumps({"error": error, "request_id": request_id})
+
+
+def misfit(name: str, version: int, problems: Sequence[Problem]) -> InvalidRequest:
+    """Every problem of a request with a model's features."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return InvalidRequest(f"the request does not fit {name}/{version}: {count}", problems)
 
 
 class RequestIds:

@@ -28,10 +28,10 @@ ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 MOST_FEATURES = 64
 MOST_PENDING = 4096
 
-Outcome = Literal["ok", "invalid", "rejected", "error"]
-OUTCOMES: tuple[Outcome, ...] = ("ok", "invalid", "rejected", "error")
-Reason = Literal["overloaded", "body_too_large", "too_many_rows", "not_ready"]
-REASONS: tuple[Reason, ...] = ("overloaded", "body_too_large", "too_many_rows", "not_ready")
+Outcome = Literal["ok", "invalid", "rejected", "gone", "error"]
+OUTCOMES: tuple[Outcome, ...] = ("ok", "invalid", "rejected", "gone", "error")
+Reason = Literal["overloaded", "deadline", "body_too_large", "too_many_rows", "not_ready"]
+REASONS: tuple[Reason, ...] = ("overloaded", "deadline", "body_too_large", "too_many_rows", "not_ready")
 NO_MODEL = ""
 
 
@@ -50,7 +50,7 @@ INSTRUMENTS = (
         "hornpipe_request_duration_seconds",
         "histogram",
         ("model", "route", "outcome"),
-        "Seconds from the request's head to the answer's last byte; failures included.",
+        "Seconds from the request's head until the answer is handed to the socket; failures included.",
     ),
     Instrument(
         "hornpipe_stage_duration_seconds",
@@ -147,8 +147,8 @@ class Timings:
 class ServedVersion(Protocol):
     """What is exported of the version in service."""
 
-    rows_running: int
-
+    @property
+    def rows_waiting(self) -> int: ...
     @property
     def manifest(self) -> Manifest: ...
     @property
@@ -294,7 +294,7 @@ def _served(serving: list[ServedVersion]) -> Iterator[Metric]:
     for each in serving:
         manifest = each.manifest
         info.add_metric((manifest.name, str(manifest.version), each.runtime, each.variant, each.sha256), 1)
-        queue.add_metric((manifest.name,), each.rows_running)
+        queue.add_metric((manifest.name,), each.rows_waiting)
     yield from (info, queue)
 
 

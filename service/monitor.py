@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from contract.features import Encoded, Encoder
 from contract.histogram import Counts, InputCounter, NumberCounter, scores
 from contract.manifest import BinaryOutput, Manifest, MulticlassOutput, Output
+from contract.runtimes import Outputs
 
 MOST_PENDING_ROWS = 512
 
@@ -31,8 +32,9 @@ class Monitor:
         self._pending: list[_Observed] = []
         self._pending_rows = 0
 
-    def observe(self, encoded: Encoded, answers: NDArray[np.float32], rows: int) -> None:
-        """Take note of n rows and their outputs, float32 [n] or [n, classes]; neither may be changed afterwards."""
+    def observe(self, encoded: Encoded, outputs: Outputs, rows: int) -> None:
+        """Take note of n rows and their outputs by name; neither may be changed afterwards."""
+        answers = outputs[self.manifest.output.name]
         self._pending.append((encoded.numbers, encoded.categories, answers))
         self._pending_rows += rows
         if self._pending_rows >= MOST_PENDING_ROWS:

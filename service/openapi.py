@@ -9,7 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from contract import images
 from contract.manifest import CategoryFeature, Feature, ImageFeature, NumberFeature, RegressionOutput, TextFeature
 from service.errors import ANSWERS, INTERNAL, NOT_FOUND, Answer
-from service.registry import LoadedModel, Registry
+from service.loaded import LoadedModel
+from service.registry import Registry
 from service.routes.predict import PATH
 
 Schema = dict[str, Any]

@@ -20,11 +20,10 @@ import orjson
 
 from contract import routing
 from contract.errors import HornpipeError
-from contract.features import Encoder
+from contract.features import Encoder, Problem
 from contract.manifest import Output, RegressionOutput
-from service.errors import InvalidRequest
-from service.predictor import Prediction, encode, predictions
-from service.registry import LoadedModel, load
+from service.answers import predictions
+from service.loaded import LoadedModel, load
 from service.settings import from_environment
 
 BATCH = 1024
@@ -32,6 +31,7 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 PICTURES = (".png", ".jpg", ".jpeg")
 
 Row = dict[str, Any]
+Prediction = dict[str, Any]
 
 
 class ScoringError(HornpipeError):
@@ -56,12 +56,9 @@ def score_file(models: Path, name: str, source: Path, target: Path | None) -> in
     if production is None:
         raise ScoringError(f"{name} has no production version in {models}; see hornpipe models")
     model = load(models, name, production, from_environment(os.environ))
-    try:
-        opened = open_source(source, model.encoder)
-        layout = Layout(model.manifest.output, bool(opened.files))
-        return _write(_score(model, opened), layout, target)
-    finally:
-        model.retire()
+    opened = open_source(source, model.encoder)
+    layout = Layout(model.manifest.output, bool(opened.files))
+    return _write(_score(model, opened), layout, target)
 
 
 def open_source(path: Path, encoder: Encoder) -> Source:
@@ -148,12 +145,10 @@ def _read_parquet(path: Path, encoder: Encoder) -> Iterator[Row]:
 def _score(model: LoadedModel, source: Source) -> Iterator[Prediction]:
     start, output = 0, model.manifest.output
     while batch := list(islice(source.rows, min(BATCH, model.most_rows))):
-        try:
-            encoded = encode(model, batch)
-        except InvalidRequest as error:
-            raise ScoringError(_explain(error, start, source.files)) from error
-        outputs, _ = model.run(encoded)
-        predicted = predictions(output, outputs[output.name])
+        encoded = model.encoder.encode(batch)
+        if isinstance(encoded, list):
+            raise ScoringError(_explain(encoded, start, source.files))
+        predicted = predictions(output, model.run(encoded))
         files = source.files[start : start + len(batch)]
         yield from ({"file": file} | each for file, each in zip(files, predicted, strict=True)) if files else predicted
         start += len(batch)
@@ -161,9 +156,9 @@ def _score(model: LoadedModel, source: Source) -> Iterator[Prediction]:
         raise ScoringError("there are no rows")
 
 
-def _explain(error: InvalidRequest, start: int, files: list[str]) -> str:
+def _explain(problems: list[Problem], start: int, files: list[str]) -> str:
     """Every problem, with the file's name for its number where rows are files."""
-    lines = [f"  {p.path}: {p.problem}, expected {p.expected}, got {p.received}" for p in error.problems]
+    lines = [f"  {p.path}: {p.problem}, expected {p.expected}, got {p.received}" for p in problems]
     if not files:
         return "\n".join([f"rows from {start} on, counted from there:", *lines])
     named = [

@@ -1,5 +1,6 @@
 """Settings from HORNPIPE_* environment variables: read once at start, checked all at once, never changed."""
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +13,10 @@ from contract.runtimes import DeviceChoice, RuntimeChoice
 PREFIX = "HORNPIPE_"
 # Variables with our prefix that other parts of Hornpipe read.
 _OTHERS = frozenset({"HORNPIPE_REVISION"})
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class SettingsError(HornpipeError):
@@ -30,7 +35,20 @@ class Settings(BaseModel):
     device: DeviceChoice = Field(default="auto", description="`auto`, `cpu` or `gpu`.")
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1, description="Larger bodies get 413.")
     max_rows: int = Field(default=1024, ge=1, description="More instances in one request get 422.")
-    max_concurrent_rows: int = Field(default=8192, ge=1, description="More rows running at once get 503.")
+    max_queue_rows: int = Field(default=4096, ge=1, description="More rows waiting for one model get 503.")
+    max_buffered_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1, description="More bytes of bodies being received at once get 503."
+    )
+    timeout_ms: int = Field(
+        default=30_000, ge=1, description="What a request may take; `X-Request-Timeout-Ms` can ask for less."
+    )
+    receive_seconds: float = Field(
+        default=30.0, gt=0, description="A request that takes longer to arrive is closed; so is who does not read."
+    )
+    idle_seconds: float = Field(default=75.0, gt=0, description="A connection without requests is closed after that.")
+    threads: int = Field(
+        default_factory=_processors, ge=1, description="Models that run side by side; by default the processors."
+    )
     poll_seconds: float = Field(default=0.25, gt=0, le=60, description="How often the models folder is looked at.")
     drain_seconds: float = Field(
         default=0.0, ge=0, description="After SIGTERM, how long to answer on while /readyz says no."

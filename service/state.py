@@ -5,8 +5,11 @@ from typing import cast
 
 from fastapi import FastAPI
 
+from service.dispatch import Table
 from service.errors import RequestIds
+from service.inference import Inference
 from service.metrics import Metrics
+from service.protocol import Limits
 from service.registry import Registry
 from service.settings import Settings
 
@@ -17,8 +20,11 @@ class ServiceState:
 
     settings: Settings
     registry: Registry
+    inference: Inference
     metrics: Metrics
     ids: RequestIds
+    dispatch: Table
+    limits: Limits
     draining: bool = False
 
 

@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-import uvicorn
 from hypothesis import settings
 from rich.console import Console
 
 from contract import bundle, routing
 from contract.bundle import Bundle
 from service.app import create_app
+from service.server import Server
+from service.server import server as make_server
 from service.settings import Settings
 from tests.waiting import wait_until
 
@@ -131,11 +132,11 @@ Serve = Callable[..., httpx.Client]
 @pytest.fixture
 def serve(models: Path) -> Iterator[Serve]:
     """Start the app behind a real server on a free port, with any settings; ready when it returns."""
-    running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
+    running: list[tuple[Server, threading.Thread, httpx.Client]] = []
 
     def start(*, ready: bool = True, **settings: object) -> httpx.Client:
-        app = create_app(Settings(models_dir=models, poll_seconds=0.02, **settings))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+        given = Settings(models_dir=models, port=0, poll_seconds=0.02, **settings)
+        server = make_server(create_app(given), given)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         wait_until(lambda: server.started, "the server listens")

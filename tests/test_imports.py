@@ -31,14 +31,14 @@ def test_the_service_loads_and_answers_with_nothing_of_training_installed(models
 import asyncio
 from pathlib import Path
 from service.app import create_app
-from service.predictor import encode, predictions
-from service.registry import load
+from service.answers import predictions
+from service.loaded import load
 from service.settings import Settings
 settings = Settings(models_dir=Path(sys.argv[1]))
 create_app(settings)
 model = load(settings.models_dir, "flights", 1, settings)
-encoded = encode(model, [dict(model.manifest.golden[0].row)])
-print(predictions(model.manifest.output, model.run(encoded)[0]["probability"])[0]["label"])
+encoded = model.encoder.encode([dict(model.manifest.golden[0].row)])
+print(predictions(model.manifest.output, model.run(encoded))[0]["label"])
 """
     assert run(WITHOUT + code, str(models)).strip() in ("late", "on_time")
 

@@ -201,7 +201,7 @@ def test_a_score_on_the_threshold_has_one_label_everywhere(trained: Trained) -> 
     from contract.features import Encoder
     from contract.manifest import BinaryOutput
     from service.monitor import Monitor
-    from service.predictor import predictions
+    from service.answers import predictions
 
     manifest = trained.bundle.manifest
     output = BinaryOutput(**manifest.output.model_dump() | {"threshold": 0.7})
@@ -210,7 +210,7 @@ def test_a_score_on_the_threshold_has_one_label_everywhere(trained: Trained) -> 
     monitor = Monitor(at_threshold, encoder)
     scores = np.array([np.nextafter(np.float32(0.7), np.float32(0)), 0.7], np.float32)
     encoded = encoder.encode([dict(manifest.golden[0].row)] * 2)
-    monitor.observe(encoded, scores, 2)
+    monitor.observe(encoded, {"probability": scores}, 2)
 
-    assert [p["label"] for p in predictions(at_threshold.output, scores)] == ["on_time", "late"]
+    assert [p["label"] for p in predictions(at_threshold.output, {"probability": scores})] == ["on_time", "late"]
     assert monitor.labels() == {"on_time": 1, "late": 1}

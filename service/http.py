@@ -1,0 +1,55 @@
+"""A request and a response as the hot paths have them: the bytes of HTTP, without a framework around them."""
+
+from functools import cached_property
+from time import perf_counter
+from typing import Final
+
+JSON: Final = b"application/json"
+
+Header = tuple[bytes, bytes]
+
+
+class Request:
+    """One request, whole: its body has arrived. `received` is when its head did, in perf_counter's seconds.
+
+    `gone` is set when the client goes away: whatever has not begun to run for it need not begin any more.
+    """
+
+    def __init__(self, method: str, target: bytes, header_list: list[Header]) -> None:
+        self.method = method
+        self.target = target
+        self.header_list = header_list
+        self.body = b""
+        self.received = perf_counter()
+        self.gone = False
+
+    @cached_property
+    def headers(self) -> dict[bytes, bytes]:
+        """By lower-case name; of a header that comes twice, the last."""
+        return dict(self.header_list)
+
+    @property
+    def path(self) -> bytes:
+        """As it was sent: not unquoted, without the query."""
+        return self.target.partition(b"?")[0]
+
+    @property
+    def query(self) -> bytes:
+        return self.target.partition(b"?")[2]
+
+    @property
+    def media(self) -> bytes:
+        """The content type in lower case, without its parameters; empty where there is none."""
+        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+
+class Response:
+    """What is sent back; its length is added."""
+
+    __slots__ = ("content", "headers", "media", "status")
+
+    def __init__(self, status: int, content: bytes, headers: tuple[Header, ...] = (), media: bytes = JSON) -> None:
+        self.status = status
+        self.content = content
+        self.headers = headers
+        self.media = media

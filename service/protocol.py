@@ -1,0 +1,248 @@
+"""HTTP below ASGI: Uvicorn's own protocol, which answers the hot paths itself and hands everything else to the app.
+
+What a request costs is mostly what lies between the socket and the model. ASGI's scope, events and two sends take as
+long as parsing, encoding and running a small network together (benchmarks/NOTES.md), so a path that is in the dispatch
+table is answered by one call: a whole request in, a whole response out. Parsing, keep-alive, pipelining, flow control
+and shutting down stay Uvicorn's: an `Exchange` takes the place of its request-response cycle.
+
+Nothing that a client sends may hold on to memory or a connection for ever: a body is refused before it is read where
+that is possible, all bodies that are being received have one budget, and `expire` closes what stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from contract.errors import HornpipeError
+from service.errors import BodyTooLarge, BuffersFull
+from service.http import Request, Response
+
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class HotEndpoint(Protocol):
+    """Answers whole requests. Neither call raises."""
+
+    async def __call__(self, request: Request) -> Response: ...
+
+    def refuse(self, request: Request, error: HornpipeError) -> Response:
+        """What to say when the request is refused before its body was read."""
+
+
+class Dispatch(Protocol):
+    """Which endpoint answers a path, if it is a hot one."""
+
+    def find(self, method: bytes, path: bytes) -> HotEndpoint | None: ...
+
+
+@dataclass
+class Limits:
+    """What all connections share. Bytes and seconds."""
+
+    body: int
+    buffered: int
+    receive: float
+    idle: float
+    buffering: int = 0
+    defaults: bytes = b""  # the headers of every response, renewed as the date goes on
+
+
+class _NobodyWaits:
+    """Uvicorn wakes a cycle's reader by an event; an exchange has no reader."""
+
+    def set(self) -> None:
+        """Nobody waits."""
+
+
+class Exchange:
+    """A request that is being received or answered; Uvicorn sees in it a cycle of its own."""
+
+    message_event = _NobodyWaits()
+
+    def __init__(self, endpoint: HotEndpoint, request: Request, keep_alive: bool, queued: bool) -> None:
+        self.endpoint = endpoint
+        self.request = request
+        self.keep_alive = keep_alive
+        self.queued = queued  # behind another one on the same connection
+        self.more_body = True
+        self.response_complete = False
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.task: asyncio.Task[None] | None = None  # the loop itself does not hold on to tasks
+
+    @property
+    def disconnected(self) -> bool:
+        return self.request.gone
+
+    @disconnected.setter
+    def disconnected(self, gone: bool) -> None:
+        self.request.gone = gone
+
+
+class HotProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, dispatch: Dispatch, limits: Limits, **of_uvicorn: Any) -> None:  # noqa: ANN401  # its own
+        super().__init__(**of_uvicorn)
+        self._dispatch = dispatch
+        self._limits = limits
+        self._exchange: Exchange | None = None  # whose body is being received
+        self._running: Exchange | None = None
+        self._quiet_since = self.loop.time()
+        self._receiving = False
+        self._stuck_since: float | None = None
+
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._receiving = True
+        self._quiet_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        method, url = self.parser.get_method(), self.url
+        path = url.partition(b"?")[0]
+        endpoint = self._dispatch.find(method, path) if not self.parser.should_upgrade() else None
+        if endpoint is None:
+            self._exchange = None
+            self._begin_asgi()
+            return
+        busy = self.cycle is not None and not self.cycle.response_complete
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        exchange = Exchange(endpoint, Request(method.decode("ascii"), url, self.headers), keep_alive, busy)
+        self._exchange = self.cycle = exchange  # type: ignore[assignment]  # see Exchange
+        if busy:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+        length = exchange.request.headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._limits.body:
+            self._refuse(exchange, BodyTooLarge(f"the body has {int(length)} bytes, the limit is {self._limits.body}"))
+        elif self.expect_100_continue and not busy:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            super().on_body(body)
+        elif not exchange.response_complete:  # else it was refused, and the rest is read to be dropped
+            exchange.parts.append(body)
+            exchange.size += len(body)
+            self._limits.buffering += len(body)
+            if exchange.size > self._limits.body:
+                self._refuse(exchange, BodyTooLarge(f"the body has more than {self._limits.body} bytes"))
+            elif self._limits.buffering > self._limits.buffered:
+                self._refuse(exchange, BuffersFull("too many bodies are being received; try again shortly"))
+
+    def on_message_complete(self) -> None:
+        self._receiving = False
+        exchange = self._exchange
+        if exchange is None:
+            super().on_message_complete()
+            return
+        exchange.more_body = False
+        if not exchange.queued and not exchange.response_complete:
+            self._start(exchange)
+
+    def _begin_asgi(self) -> None:
+        """Let Uvicorn make of the head what it would have made; it begins anew, so what was parsed is kept."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    # Answering
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401  # Uvicorn's
+        """Called by Uvicorn too, for what waited behind another request."""
+        if not isinstance(cycle, Exchange):
+            super()._start_asgi_task(cycle, app)
+            return
+        cycle.queued = False
+        if not cycle.more_body and not cycle.response_complete:
+            self._start(cycle)
+
+    def _start(self, exchange: Exchange) -> None:
+        exchange.request.body = exchange.parts[0] if len(exchange.parts) == 1 else b"".join(exchange.parts)
+        self._drop_parts(exchange)
+        self._running = exchange
+        exchange.task = self.loop.create_task(self._answer(exchange))
+
+    async def _answer(self, exchange: Exchange) -> None:
+        self._write(exchange, await exchange.endpoint(exchange.request))
+
+    def _refuse(self, exchange: Exchange, error: HornpipeError) -> None:
+        """Answer before the body is there; the rest of it is read and dropped."""
+        self._drop_parts(exchange)
+        if exchange.queued:  # its turn to be answered has not come: the connection cannot be kept in order
+            self.transport.close()
+        else:
+            self._write(exchange, exchange.endpoint.refuse(exchange.request, error))
+
+    def _write(self, exchange: Exchange, response: Response) -> None:
+        if self.transport.is_closing():
+            return
+        named = b"".join([b"%s: %s\r\n" % header for header in response.headers])
+        closing = b"" if exchange.keep_alive else b"connection: close\r\n"
+        head = b"%s%scontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
+            STATUS_LINE[response.status],
+            self._limits.defaults,
+            response.media,
+            len(response.content),
+            named,
+            closing,
+        )
+        self.transport.write(head + response.content)
+        exchange.response_complete = True
+        exchange.task = self._running = None
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """As Uvicorn's, but without a timer for each request: `expire` looks at all connections once a second."""
+        self._quiet_since = self.loop.time()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    # What stands still, and what ends
+
+    def expire(self, now: float) -> None:
+        """Close the connection when its client has not gone on for too long; `now` is the loop's time."""
+        waits_for_us = self.cycle is not None and not self.cycle.response_complete and not self._receiving
+        if self._stuck_since is not None and now - self._stuck_since > self._limits.receive:
+            self.transport.abort()  # it does not read our answer
+        elif self._receiving and now - self._quiet_since > self._limits.receive:
+            self.transport.write(_TOO_SLOW)
+            self.transport.close()
+        elif not self._receiving and not waits_for_us and now - self._quiet_since > self._limits.idle:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stuck_since = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for exchange in (self._running, self._exchange, *(cycle for cycle, _ in self.pipeline)):
+            if isinstance(exchange, Exchange):
+                exchange.request.gone = True
+                self._drop_parts(exchange)
+        super().connection_lost(exc)
+
+    def _drop_parts(self, exchange: Exchange) -> None:
+        self._limits.buffering -= exchange.size
+        exchange.parts, exchange.size = [], 0

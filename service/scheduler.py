@@ -1,0 +1,142 @@
+"""Who runs when: small works together on the event loop, larger ones on threads, fair between models.
+
+Nothing ever waits for a batch to fill. What has arrived within one turn of the event loop runs together; what arrives
+while a model runs is its next batch. So the window is nothing when idle, and grows with the load by itself.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from contract.runtimes import Outputs
+from service.batch import execute
+from service.queue import Queue
+from service.work import Batch, Work
+
+# What runs on the event loop at once, before it looks at its sockets again.
+INLINE_ROWS = 32
+# How often works behind a long run are looked at for deadlines.
+EXPIRE_SECONDS = 0.01
+
+Ran = Callable[[Batch], None]
+
+
+class Scheduler:
+    """All of it happens on the event loop but `execute`, so there is nothing to lock."""
+
+    def __init__(self, threads: int, ran: Ran) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="run")
+        self._free = threads
+        self._most_batch_jobs = max(1, threads - 1)  # one thread is left to those who wait
+        self._batch_jobs = 0
+        self._ran = ran
+        self._inline: dict[Queue, None] = {}
+        self._waiting: dict[Queue, None] = {}
+        self._turn_is_due = self._pump_is_due = self._expiry_is_due = False
+        self._served = 0.0
+
+    def submit(self, work: Work) -> "asyncio.Future[Outputs]":
+        """Queue a work. Raises Overloaded; the future of the work raises what befalls it later."""
+        queue = work.model.queue_for(work.count)
+        queue.add(work)
+        if queue.inline:
+            self._inline[queue] = None
+            self._due_turn()
+        else:
+            if queue not in self._waiting:
+                queue.served = max(queue.served, self._served)  # who has been away has saved up nothing
+                self._waiting[queue] = None
+            self._due_pump()
+        return work.future
+
+    def close(self) -> None:
+        """Take no more; let what runs end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # On the event loop
+
+    def _due_turn(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_is_due = False
+        for queue in list(self._inline):
+            if works := queue.take(INLINE_ROWS):
+                self._end(queue, execute(works, works[0].model.lane()))
+            if not len(queue):
+                del self._inline[queue]
+        if self._inline:
+            self._due_turn()
+
+    # On threads
+
+    def _due_pump(self) -> None:
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_is_due = False
+        while self._free and (queue := self._next()) is not None:
+            works = queue.take(queue.at_once)
+            if not len(queue):
+                del self._waiting[queue]
+            if works:
+                self._start(queue, works)
+        if self._waiting and not self._expiry_is_due:
+            self._expiry_is_due = True
+            asyncio.get_running_loop().call_later(EXPIRE_SECONDS, self._expire)
+
+    def _next(self) -> Queue | None:
+        """The model that has run least, of those with somebody waiting; batch jobs have what is left."""
+        urgent = [queue for queue in self._waiting if queue.urgent]
+        allowed = urgent or (list(self._waiting) if self._batch_jobs < self._most_batch_jobs else [])
+        return min(allowed, key=lambda queue: queue.served, default=None)
+
+    def _start(self, queue: Queue, works: list[Work]) -> None:
+        self._free -= 1
+        self._served = queue.served
+        is_batch_job = all(work.call.priority == "batch" for work in works)
+        self._batch_jobs += is_batch_job
+        running = asyncio.get_running_loop().run_in_executor(self._threads, _run_here, works)
+        running.add_done_callback(lambda done: self._done(queue, works, is_batch_job, done))
+
+    def _done(self, queue: Queue, works: list[Work], is_batch_job: bool, done: "asyncio.Future[Batch]") -> None:
+        self._free += 1
+        self._batch_jobs -= is_batch_job
+        if done.cancelled() or (error := done.exception()) is not None:
+            queue.ran(sum(work.count for work in works), 0.0)
+            for work in works:
+                work.fail(RuntimeError("stopped") if done.cancelled() else error)  # type: ignore[arg-type]
+        else:
+            self._end(queue, done.result())
+        self._pump()
+
+    def _expire(self) -> None:
+        self._expiry_is_due = False
+        for queue in list(self._waiting):
+            queue.expire()
+            if not len(queue):
+                del self._waiting[queue]
+        self._due_pump()
+
+    def _end(self, queue: Queue, batch: Batch) -> None:
+        queue.ran(batch.rows + sum(work.count for work, _ in batch.failed), batch.ended - batch.started)
+        for work, error in batch.failed:
+            work.fail(error)
+        if batch.works:
+            self._ran(batch)
+        first = 0
+        if len(batch.works) == 1:
+            batch.works[0].finish(batch.outputs)
+            return
+        for work in batch.works:
+            last = first + work.count
+            work.finish({name: output[first:last] for name, output in batch.outputs.items()})
+            first = last
+
+
+def _run_here(works: list[Work]) -> Batch:
+    return execute(works, works[0].model.lane())

@@ -1,0 +1,86 @@
+"""Uvicorn, with our protocol under it."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.protocol import HotProtocol, Limits
+from service.settings import Settings
+from service.state import ServiceState, state_of
+
+log = logging.getLogger("hornpipe")
+
+TICKS_A_SECOND = 10  # Uvicorn's
+
+
+class Server(uvicorn.Server):
+    """Says no at /readyz before it stops listening, ends with 0 after SIGTERM, closes connections that stand still."""
+
+    def __init__(self, config: uvicorn.Config, state: ServiceState) -> None:
+        super().__init__(config)
+        self._state = state
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What is here now, modules and routes, stays: the collector need not look through it ever again.
+        gc.collect()
+        gc.freeze()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; Uvicorn has renewed its default headers, the date among them, at the whole ones."""
+        ends = await super().on_tick(counter)
+        if counter % TICKS_A_SECOND == 0:
+            headers = self.server_state.default_headers
+            self._state.limits.defaults = b"".join(b"%s: %s\r\n" % header for header in headers)
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, HotProtocol):
+                    connection.expire(now)
+        return ends
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        drain = self._state.settings.drain_seconds
+        if sig == signal.SIGTERM and drain > 0 and not self._state.draining:
+            self._state.draining = True
+            log.info("SIGTERM: not ready; answering on for %g s", drain)
+            asyncio.get_running_loop().call_later(drain, super().handle_exit, sig, frame)
+            return
+        self._state.draining = True
+        super().handle_exit(sig, frame)
+
+
+def server(app: FastAPI, settings: Settings) -> Server:
+    """A server for an app that `create_app` has made; it does not listen yet."""
+    state = state_of(app)
+    protocol: Any = partial(HotProtocol, state.dispatch, state.limits)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=protocol,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on the client's address
+    )
+    return Server(config, state)
+
+
+def limits(settings: Settings) -> Limits:
+    """What all connections share."""
+    return Limits(
+        body=settings.max_body_bytes,
+        buffered=settings.max_buffered_bytes,
+        receive=settings.receive_seconds,
+        idle=settings.idle_seconds,
+    )
