@@ -49,66 +49,70 @@ class LiteRT:
 
     thread_safe = False
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, threads: int = 1, signature: str = SIGNATURE) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        signature = self._interpreter.get_signature_list()[SIGNATURE]
-        runner = self._interpreter.get_signature_runner(SIGNATURE)
+        names = self._interpreter.get_signature_list()[signature]
+        runner = self._interpreter.get_signature_runner(signature)
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
-        self._inputs = [(name, inputs[name]["index"], _shape_of_row(inputs[name])) for name in signature["inputs"]]
-        self._outputs = [(name, outputs[name]["index"]) for name in signature["outputs"]]
-        self._rows = 0
+        self._inputs = [(name, inputs[name]["index"]) for name in names["inputs"]]
+        self._outputs = [(name, outputs[name]["index"]) for name in names["outputs"]]
+        self._shapes: list[tuple[int, ...]] = []
 
     def run(self, encoded: Encoded) -> Outputs:
-        if encoded.image is not None and encoded.image.size > LITERT_VALUES_AT_ONCE and encoded.rows > 1:
+        if encoded.rows > 1 and _values(encoded) > LITERT_VALUES_AT_ONCE:
             return _in_parts(self.run, encoded, LITERT_VALUES_AT_ONCE)
-        interpreter = self._interpreter
-        if encoded.rows != self._rows:
-            self._resize(encoded.rows)
-        for name, index, _ in self._inputs:
-            interpreter.set_tensor(index, getattr(encoded, name))
+        interpreter, named = self._interpreter, encoded.named()
+        shapes = [named[name].shape for name, _ in self._inputs]
+        if shapes != self._shapes:
+            self._resize(shapes)
+        for name, index in self._inputs:
+            interpreter.set_tensor(index, named[name])
         interpreter.invoke()
         return {name: interpreter.get_tensor(index) for name, index in self._outputs}
 
-    def _resize(self, rows: int) -> None:
-        self._rows = 0  # until the new size stands
-        for _, index, shape in self._inputs:
-            self._interpreter.resize_tensor_input(index, [rows, *shape])
+    def _resize(self, shapes: list[tuple[int, ...]]) -> None:
+        self._shapes = []  # until the new size stands
+        for (_, index), shape in zip(self._inputs, shapes, strict=True):
+            self._interpreter.resize_tensor_input(index, shape)
         self._interpreter.allocate_tensors()
-        self._rows = rows
+        self._shapes = shapes
 
 
 class SavedModel:
-    """A SavedModel's signature `encoded` in TensorFlow, on a GPU where there is one and it is not told otherwise."""
+    """A signature of a SavedModel in TensorFlow, on a GPU where there is one and it is not told otherwise."""
 
     thread_safe = True
 
-    def __init__(self, path: Path, device: DeviceChoice = "auto") -> None:
+    def __init__(self, path: Path, device: DeviceChoice = "auto", signature: str = SIGNATURE) -> None:
         tf = tensorflow()
         gpus = _visible_gpus(tf, device)
         self._device = "/GPU:0" if gpus else "/CPU:0"
         with tf.device(self._device):
             self._model = tf.saved_model.load(str(path))  # held, or its variables are freed
-        self._signature = self._model.signatures[SIGNATURE]
+        self._signature = self._model.signatures[signature]
         self._inputs = sorted(self._signature.structured_input_signature[1])
         self._constant: Callable[..., Any] = tf.constant
 
     def run(self, encoded: Encoded) -> Outputs:
-        if encoded.image is not None and encoded.image.size > SAVEDMODEL_VALUES_AT_ONCE and encoded.rows > 1:
+        if encoded.rows > 1 and _values(encoded) > SAVEDMODEL_VALUES_AT_ONCE:
             return _in_parts(self.run, encoded, SAVEDMODEL_VALUES_AT_ONCE)
-        inputs = {name: self._constant(getattr(encoded, name)) for name in self._inputs}
+        named = encoded.named()
+        inputs = {name: self._constant(named[name]) for name in self._inputs}
         return {name: output.numpy() for name, output in self._signature(**inputs).items()}
 
 
-def _shape_of_row(details: dict[str, Any]) -> list[int]:
-    return [int(size) for size in details["shape"][1:]]
+def _values(encoded: Encoded) -> int:
+    """How many values of pictures, or of the largest tensor, go in."""
+    if encoded.tensors is not None:
+        return max(tensor.size for tensor in encoded.tensors.values())
+    return 0 if encoded.image is None else encoded.image.size
 
 
 def _in_parts(run: Callable[[Encoded], Outputs], encoded: Encoded, most: int) -> Outputs:
-    """Run so many rows at a time that their images have at most `most` values, or one by one."""
-    assert encoded.image is not None  # noqa: S101  # for the type checker
-    rows = max(1, most // encoded.image[0].size)
+    """Run so many rows at a time that they have at most `most` values, or one by one."""
+    rows = max(1, most * encoded.rows // _values(encoded))
     parts = [run(encoded.take(slice(i, i + rows))) for i in range(0, encoded.rows, rows)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -178,7 +182,9 @@ def choose(
 def load(bundle: Bundle, variant: Variant, device: DeviceChoice = "auto") -> Runtime:
     """Load one variant of a bundle. Raises RuntimeUnavailable."""
     path = bundle.path / variant.path
-    return LiteRT(path) if variant.runtime == "litert" else SavedModel(path, device)
+    if variant.runtime == "litert":
+        return LiteRT(path, signature=variant.signature)
+    return SavedModel(path, device, variant.signature)
 
 
 def gpu_present() -> bool:
