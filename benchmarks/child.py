@@ -4,18 +4,21 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from uuid import uuid4
 
-from benchmarks.servers.table import Server, Setting
+from benchmarks.requests import Request
 
-READY_WITHIN_SECONDS = 120.0
+READY_WITHIN_SECONDS = 180.0
 POLL_SECONDS = 0.005
 SETTLE_SECONDS = 0.25
-SETTLED_WITHIN_SECONDS = 60.0
+SETTLED_WITHIN_SECONDS = 90.0
+END_WITHIN_SECONDS = 10.0
+_MARK = "BENCH_PROCESS"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # They would change what is measured: a service that is installed writes bytecode once and reads it ever after.
@@ -26,94 +29,166 @@ class BenchFailed(Exception):
     """The numbers would mean nothing: a server did not start, or did not answer as it should."""
 
 
-@dataclass(frozen=True)
-class Child:
-    """A running server, that has answered its first prediction `ready` seconds after it was started."""
+@dataclass
+class Family:
+    """A process and all that it has started, wherever they have put themselves: they are known by their environment.
 
-    session: int
-    port: int
-    ready: float
+    Ray Serve's are in sessions of their own, so neither session nor parent tells.
+    """
+
+    mark: str
+    _known: dict[tuple[int, str], bool] = field(default_factory=dict)
 
     def cpu_seconds(self) -> float:
-        """User and system time of the server, of all its threads, and of processes that it started."""
-        return sum(int(fields[11]) + int(fields[12]) for fields in self._processes()) / _TICKS
+        """User and system time of all of them and of all their threads."""
+        return sum(int(fields[11]) + int(fields[12]) for _, fields in self.processes()) / _TICKS
+
+    def resident_mb(self) -> float:
+        return sum(int(fields[21]) for _, fields in self.processes()) * _PAGE / 1e6
+
+    def share_mb(self) -> float:
+        """Proportional: a page that n processes of this machine have counts as an nth."""
+        return sum(_proportional(process) for process, _ in self.processes()) / 1e6
+
+    def count(self) -> int:
+        return sum(1 for _ in self.processes())
+
+    def processes(self) -> Iterator[tuple[int, list[str]]]:
+        """Each process, with the fields of /proc/PID/stat from the state on."""
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+                if fields[0] != "Z" and self._is_ours(int(path.parent.name), fields[19]):
+                    yield int(path.parent.name), fields
+            except OSError:  # it has just ended
+                continue
+
+    def kill(self) -> None:
+        for process, _ in list(self.processes()):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _is_ours(self, process: int, started: str) -> bool:
+        key = (process, started)
+        if key not in self._known:
+            found = f"{_MARK}={self.mark}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+            if not found and _has_just_forked(process):
+                return False  # ask again: its environment is its parent's until it has called exec
+            self._known[key] = found
+        return self._known[key]
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running server that has answered its first prediction `ready` seconds after it was started, with `idle_mb`."""
+
+    family: Family
+    port: int
+    ready: float
+    idle_mb: float
 
     def settle(self) -> None:
         """Wait until what clients no longer wait for is done as well: nearly no CPU time goes by."""
         until = time.perf_counter() + SETTLED_WITHIN_SECONDS
-        spent, before = self.cpu_seconds(), -1.0
+        spent, before = self.family.cpu_seconds(), -1.0
         while spent - before > 0.2 * SETTLE_SECONDS and time.perf_counter() < until:
             time.sleep(SETTLE_SECONDS)
-            spent, before = self.cpu_seconds(), spent
+            spent, before = self.family.cpu_seconds(), spent
 
-    def resident_mb(self) -> float:
-        return sum(int(fields[21]) for fields in self._processes()) * _PAGE / 1e6
 
-    def _processes(self) -> Iterator[list[str]]:
-        """The fields of /proc/PID/stat from the state on, of every process of the server's session."""
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except OSError:  # it has just ended
-                continue
-            if int(fields[3]) == self.session:
-                yield fields
+@dataclass(frozen=True)
+class Start:
+    """What to run, with what beside the inherited environment, and how to see that it serves."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    ready_path: str | None
+    first: Request
+    port: int
+    folder: Path
+    log: Path
 
 
 @contextmanager
-def running(server: Server, setting: Setting, body: bytes, folder: Path) -> Iterator[Child]:
-    """Start a server in `folder` and wait for its first prediction. Raises BenchFailed when none comes."""
+def running(start: Start) -> Iterator[Child]:
+    """Start a server and wait for its first prediction. Raises BenchFailed when none comes."""
+    family = Family(uuid4().hex)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
-    environment = inherited | server.environment(setting)
-    command = server.command(setting)
+    environment = inherited | dict(start.environment) | {_MARK: family.mark}
+    start.log.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    # A session of its own: whatever it starts can be weighed and ended with it.
-    process = subprocess.Popen(command, env=environment, cwd=folder, start_new_session=True)
+    with start.log.open("wb") as log:
+        process = subprocess.Popen(
+            start.command, env=environment, cwd=start.folder, stdout=log, stderr=log, start_new_session=True
+        )
     try:
-        _wait(server, process, setting.port, body, began)
-        yield Child(process.pid, setting.port, time.perf_counter() - began)
+        _wait(start, process, began)
+        ready = time.perf_counter() - began
+        yield Child(family, start.port, ready, family.resident_mb())
     finally:
-        _end(process)
+        _end(process, family)
 
 
-def ask(port: int, body: bytes) -> bytes:
+def ask(port: int, request: Request) -> bytes:
     """The answer to one request. Raises BenchFailed when it is not 200."""
-    status, content = _request(port, "POST", "/predict", body)
+    status, content = _send(port, "POST", request.path, request)
     if status != 200:
-        raise BenchFailed(f"/predict answers {status}: {content.decode(errors='replace')[:500]}")
+        raise BenchFailed(f"{request.path} answers {status}: {content.decode(errors='replace')[:300]}")
     return content
 
 
-def _wait(server: Server, process: "subprocess.Popen[bytes]", port: int, body: bytes, began: float) -> None:
+def _wait(start: Start, process: "subprocess.Popen[bytes]", began: float) -> None:
     """Until readiness is said, where the server says it, and a prediction is answered with 200."""
+    last = "nothing"
     while time.perf_counter() - began < READY_WITHIN_SECONDS:
         if process.poll() is not None:
-            raise BenchFailed(f"{server.name} ended with {process.returncode} instead of serving")
+            raise BenchFailed(f"{start.name} ended with {process.returncode} instead of serving: {_tail(start.log)}")
         try:
-            ready = server.ready_path is None or _request(port, "GET", server.ready_path, b"")[0] == 200
-            if ready and _request(port, "POST", "/predict", body)[0] == 200:
-                return
-        except (OSError, HTTPException):
-            pass  # not listening yet
+            if start.ready_path is None or _send(start.port, "GET", start.ready_path)[0] == 200:
+                status, content = _send(start.port, "POST", start.first.path, start.first)
+                if status == 200:
+                    return
+                last = f"{status} {content.decode(errors='replace')[:300]}"
+                if status in (400, 415, 422):
+                    raise BenchFailed(f"{start.name} refuses the request: {last}")
+        except (OSError, HTTPException) as error:
+            last = repr(error)  # not listening yet
         time.sleep(POLL_SECONDS)
-    raise BenchFailed(f"{server.name} was not ready within {READY_WITHIN_SECONDS:g} s")
+    raise BenchFailed(f"{start.name} was not ready within {READY_WITHIN_SECONDS:g} s: {last}; {_tail(start.log)}")
 
 
-def _request(port: int, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+def _send(port: int, method: str, path: str, request: Request | None = None) -> tuple[int, bytes]:
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request(method, path, body, {"content-type": "application/json"})
+        headers = {"content-type": request.content_type, **request.headers} if request else {}
+        connection.request(method, path, request.body if request else None, headers)
         response = connection.getresponse()
         return response.status, response.read()
     finally:
         connection.close()
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: "subprocess.Popen[bytes]", family: Family) -> None:
     """Ask it to stop, and then make it, together with everything that it started."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(10)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(END_WITHIN_SECONDS)
+    family.kill()
     process.wait()
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-800:]
+
+
+def _proportional(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def _has_just_forked(process: int) -> bool:
+    return time.time() - Path(f"/proc/{process}").stat().st_ctime < 1.0

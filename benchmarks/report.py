@@ -1,153 +1,163 @@
-"""From the rounds to RESULTS.md: medians, one table, and what was to be reached."""
+"""From a run's measurements to RESULTS.md: medians over rounds, a table for each case, and what was to be reached."""
 
-import os
-import platform
-import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+from statistics import median
+from typing import Any
 
-from benchmarks.load import Load
-from benchmarks.servers.table import BARE, HORNPIPE, SAVED_MODEL
-
-PACKAGES = (
-    *("fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools"),
-    *("ai-edge-litert", "tensorflow-cpu", "keras", "numpy", "orjson"),
-)
-# Ratios and limits are held at so many connections.
-LOADED = 32
+from benchmarks import overload_report
+from benchmarks.cases import CASES, WORDS, Case
+from benchmarks.goals import Goal, goals
+from benchmarks.results import LOADED as LOADED
+from benchmarks.results import Results, Row
+from benchmarks.servers.table import HORNPIPE, SERVERS
+from benchmarks.store import Store
 
 
-@dataclass(frozen=True)
-class Visit:
-    """One round on one server: seconds from start to the first prediction, loads by connections, memory after them."""
-
-    ready: float
-    resident_mb: float
-    loads: dict[int, Load]
-
-
-Visits = dict[str, list[Visit]]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The medians over the rounds. `spread` is that of the CPU time: (largest - smallest) / median."""
-
-    ready: float
-    resident_mb: float
-    loads: dict[int, Load]
-    spread: dict[int, float]
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A number that was to be at least, or at most, a limit."""
-
-    what: str
-    value: float
-    limit: float
-    unit: str = ""
-    at_most: bool = False
-
-    @property
-    def reached(self) -> bool:
-        return self.value <= self.limit if self.at_most else self.value >= self.limit
-
-    @property
-    def line(self) -> str:
-        wanted = f"{'at most' if self.at_most else 'at least'} {self.limit:g}{self.unit}"
-        verdict = "reached" if self.reached else "missed"
-        return f"- {self.what}: **{_digits(self.value)}{self.unit}**, wanted {wanted}: {verdict}"
-
-
-def render(visits: Visits, command: str, protocol: str, load_average: float, checks: Sequence[str]) -> str:
+def render(store: Store) -> str:
     """The whole of RESULTS.md."""
-    summaries = {name: summarise(each) for name, each in visits.items()}
+    results = Results(store)
     lines = [
         "# Results",
         "",
-        f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}. NOTES.md says what it means. {protocol}",
+        *_head(store.run),
         "",
-        f"- {cpu_model()}, {os.cpu_count()} cores, {memory_gb():.0f} GB; load average at the start {load_average:.2f}",
-        f"- Python {platform.python_version()}, {', '.join(f'{name} {version(name)}' for name in PACKAGES)}",
-        "",
-        *table(summaries),
-        "",
-        f"Wanted, at {LOADED} connections:",
-        "",
-        *(goal.line for goal in goals(summaries)),
-        "",
-        "Checked:",
-        "",
-        *(f"- {check}" for check in checks),
+        *_goals(goals(results)),
+        *(line for case in CASES for line in _case(results, case)),
+        *_starts(results),
+        *_added(results),
+        *overload_report.section(store),
+        *_answers(results),
+        *_failures(results),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def summarise(visits: Sequence[Visit]) -> Summary:
-    by_connections = {n: [visit.loads[n] for visit in visits] for n in visits[0].loads}
-    return Summary(
-        ready=statistics.median(visit.ready for visit in visits),
-        resident_mb=statistics.median(visit.resident_mb for visit in visits),
-        loads={n: _median(loads) for n, loads in by_connections.items()},
-        spread={n: _spread([load.cpu for load in loads]) for n, loads in by_connections.items()},
-    )
-
-
-def table(summaries: dict[str, Summary]) -> Iterator[str]:
-    """One line for each server and number of connections, in Markdown."""
-    yield "| server | connections | requests/s | p50 ms | p99 ms | CPU µs/request | ± | ready s | resident MB |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
-    for name, summary in summaries.items():
-        for connections, load in summary.loads.items():
-            measured = " | ".join(map(_digits, (load.per_second, load.p50, load.p99, load.cpu)))
-            spread = f"{summary.spread[connections] / 2:.0%}"
-            whole = f"{summary.ready:.2f} | {summary.resident_mb:.0f}"
-            yield f"| {name} | {connections} | {measured} | {spread} | {whole} |"
-
-
-def goals(summaries: dict[str, Summary]) -> list[Goal]:
-    """What was to be reached; nothing where a server that it needs was left out."""
-    found = []
-    ours = summaries.get(HORNPIPE.name)
-    for server, least in ((SAVED_MODEL, 8), (BARE, 0.5)):
-        other = summaries.get(server.name)
-        if ours and other:
-            a, b = ours.loads[LOADED], other.loads[LOADED]
-            found.append(Goal(f"requests/s, {HORNPIPE.name} / {server.name}", a.per_second / b.per_second, least))
-            found.append(Goal(f"CPU time a request, {server.name} / {HORNPIPE.name}", b.cpu / a.cpu, least))
-    if ours:
-        found.append(Goal(f"{HORNPIPE.name}: start to first prediction", ours.ready, 0.7, " s", at_most=True))
-        found.append(Goal(f"{HORNPIPE.name}: resident memory", ours.resident_mb, 120, " MB", at_most=True))
-    return found
-
-
-def cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def memory_gb() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-
-
-def _median(loads: Sequence[Load]) -> Load:
-    return Load(*(statistics.median(values) for values in zip(*map(_values, loads), strict=True)))
-
-
-def _values(load: Load) -> tuple[float, float, float, float]:
-    return load.per_second, load.p50, load.p99, load.cpu
-
-
-def _spread(values: Sequence[float]) -> float:
-    return (max(values) - min(values)) / statistics.median(values)
-
-
-def _digits(value: float) -> str:
+def digits(value: float | None) -> str:
     """Three significant digits, and no exponent."""
+    if value is None:
+        return ""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _head(run: dict[str, Any]) -> Iterator[str]:
+    packages = ", ".join(f"{name} {version}" for name, version in run["packages"].items())
+    rivals = ", ".join(f"{name} {version}" for name, version in run["rivals"].items())
+    yield (
+        f"Written by `{run['command']}` on {run['date']} UTC, revision {run['revision']}. NOTES.md says what it means. "
+        f"Medians of {run['rounds']} rounds, each at least {run['seconds']} s after {run['warm_up']} s of warm-up; ± is "
+        "half the spread of the CPU time over the rounds. A p99.9 is of 2,000 requests or more."
+    )
+    yield ""
+    yield (
+        f"- {run['processor']} ({', '.join(run['instructions'])}), {run['cores']} cores, {run['memory_gb']} GB; load "
+        f"average at the start {run['load_average']:.2f}"
+    )
+    yield f"- Python {run['python']}, {packages}"
+    yield f"- {rivals}"
+
+
+def _goals(found: Sequence[Goal]) -> Iterator[str]:
+    reached = sum(goal.reached for goal in found)
+    yield f"## Goals: {reached} of {len(found)} reached"
+    yield ""
+    yield f"At {LOADED} connections, where nothing else is said. The best rival is the one with most requests/s."
+    yield ""
+    yield "| | measured | wanted | |"
+    yield "|---|--:|--:|---|"
+    for goal in found:
+        wanted = f"{'at most' if goal.at_most else 'at least'} {goal.limit:g}{goal.unit}"
+        verdict = "reached" if goal.reached else "**missed**"
+        yield f"| {goal.what} | {digits(goal.value)}{goal.unit} | {wanted} | {verdict} |"
+    yield ""
+
+
+def _case(results: Results, case: Case) -> Iterator[str]:
+    rows = [(server, n, row) for server in SERVERS for n, row in sorted(results.rows(server.name, case.name).items())]
+    if not rows:
+        return
+    yield f"## {case.name}: {WORDS[case.kind]}"
+    yield ""
+    yield (
+        "| server | connections | requests/s | p50 ms | p99 ms | p99.9 ms | CPU µs a request | ± | failed | "
+        "requests/s of hornpipe are times as many |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    for server, connections, row in rows:
+        ours = results.rows(HORNPIPE.name, case.name).get(connections)
+        times = digits(ours.per_second / row.per_second) if ours and server is not HORNPIPE else ""
+        yield f"| {server.name} | {connections} | {_numbers(row)} | {times} |"
+    yield from _loops(results, case)
+    yield ""
+
+
+def _numbers(row: Row) -> str:
+    measured = " | ".join(map(digits, (row.per_second, row.p50, row.p99, row.p999, row.cpu)))
+    failed = f"{row.failed:.1%}" if row.failed else ""
+    return f"{measured} | {row.spread / 2:.0%} | {failed}"
+
+
+def _loops(results: Results, case: Case) -> Iterator[str]:
+    if not case.heavy:
+        return
+    for (variant, threads), (per_second, cpu) in results.loops(case.model).items():
+        name = f"{variant} in a loop, {threads} thread{'s' if threads > 1 else ''}"
+        yield f"| {name} | | {digits(per_second)} | | | | {digits(cpu)} | | | |"
+
+
+def _starts(results: Results) -> Iterator[str]:
+    yield "## Start and memory"
+    yield ""
+    yield (
+        "Seconds from the start of the process to the first prediction; MB resident then, and after all loads, of all "
+        "processes together. A page that n processes have counts n times in *resident*, once in *share*."
+    )
+    yield ""
+    yield "| server | model | ready s | resident MB at first | after load | share | processes |"
+    yield "|---|---|--:|--:|--:|--:|--:|"
+    for server in SERVERS:
+        for model, visits in results.visits(server.name).items():
+            numbers = [median(visit[key] for visit in visits) for key in _WEIGHED]
+            ready, *others = numbers
+            weighed = " | ".join(f"{number:,.0f}" for number in others)
+            yield f"| {server.name} | {model} | {ready:.2f} | {weighed} |"
+    yield ""
+
+
+_WEIGHED = ("ready", "idle_mb", "resident_mb", "share_mb", "processes")
+
+
+def _added(results: Results) -> Iterator[str]:
+    found = results.added()
+    if not found:
+        return
+    yield "| one more model | its file MB | adds MB |"
+    yield "|---|--:|--:|"
+    for each in found:
+        yield f"| {each['model']} ({each['variant']}) | {each['file_mb']:.2f} | {each['added_mb']:.1f} |"
+    yield ""
+
+
+def _answers(results: Results) -> Iterator[str]:
+    yield "## Checked"
+    yield ""
+    yield "Every server's answer, beside TensorFlow's: the largest difference of a score."
+    yield ""
+    for server in SERVERS:
+        said = results.answers(server.name)
+        if said:
+            words = ", ".join(f"{case} {difference:.1g}" for case, difference in said.items())
+            yield f"- {server.name}: {words}"
+    yield ""
+
+
+def _failures(results: Results) -> Iterator[str]:
+    found = results.failures()
+    if not found:
+        return
+    yield "## Failed"
+    yield ""
+    for (server, case, why), connections in found.items():
+        at = ", ".join(map(str, sorted(set(connections))))
+        yield f"- {server}, {case}, at {at} connections: {' '.join(why.split())[:300]}"

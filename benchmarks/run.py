@@ -1,178 +1,140 @@
-"""Measure the service beside other ways to serve the same model, on this machine: python -m benchmarks.run
+"""Measure the service beside its rivals, on this machine: python -m benchmarks.run
 
-Every server is a process of its own with one worker, gets the same bytes, and is started, loaded and ended before the
-next one starts; the rounds go over all of them again, so that whatever else the machine does meets each of them.
+Every server is started, asked the same rows in the same bodies, and ended before the next one starts; the rounds go
+over all of them again, so that whatever else the machine does meets each of them. What is measured is kept at once:
+--resume goes on with the run that was stopped, --report writes RESULTS.md again from the newest one.
 """
 
 import argparse
-import json
 import os
 import shlex
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import child, report
-from benchmarks.child import BenchFailed
-from benchmarks.load import measure
-from benchmarks.report import Visit, Visits
-from benchmarks.servers.table import HORNPIPE, KERAS, SERVERS, Server, Setting
-from contract import bundle, routing
-from contract.bundle import Bundle
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import added, machine, report, store
+from benchmarks.cases import CASES, Case
+from benchmarks.child import BenchFailed
+from benchmarks.described import ROOT, Described, describe
+from benchmarks.servers.table import INT8, SERVERS, Server
+from benchmarks.store import Store
+from benchmarks.trained import NoModel
+from benchmarks.visit import Plan, Visits, loop
+
 WORK = ROOT / "build" / "bench"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-MODELS = Path(os.environ.get("HORNPIPE_MODELS_DIR", ROOT / "models"))
-NAME = "flights"
-CONNECTIONS = (1, report.LOADED)
-# What float32 may differ by between Keras, TensorFlow and JSON; the service's variant has its own tolerance beside it.
-FLOAT_TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class Options:
-    """How long to measure, and what."""
-
-    rounds: int
-    seconds: int
-    warm_up: int
-    servers: tuple[Server, ...]
-    output: Path
+# The variant that serves where training's choice is not to decide: MobileNetV2 is measured in two of them.
+FLOAT = {"mobilenet": "litert-float32"}
+LOOP_SECONDS = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 measured, 1 a server failed, 2 wrk is missing. A goal that is missed is a result, not a failure."""
-    options = parse(arguments)
+    """Exit codes: 0 measured, 1 a model could not be made, 2 wrk or a finished run is missing. A goal that is missed
+    is a result, not a failure, and so is a rival that fails."""
+    given = parser().parse_args(arguments)
+    if given.report:
+        return _report(store.newest(), given.output)
     if shutil.which("wrk") is None:
         print("wrk is needed to make load: apt-get install wrk, or see https://github.com/wg/wrk", file=sys.stderr)
         return 2
     # As an exception, so that a running server is ended with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load_average = os.getloadavg()[0]
+    plan = _plan(given)
+    command = f"python -m benchmarks.run {shlex.join(sys.argv[1:] if arguments is None else arguments)}".rstrip()
+    kept = store.newest() if given.resume else None
+    if kept is None:
+        kept = store.start(command=command, **machine.facts(), **vars(plan))
     try:
-        served = prepare(options.servers)
-        visits, probabilities = visit_all(served, options)
-        checks = compare(served, probabilities)
-    except (BenchFailed, subprocess.CalledProcessError) as error:
+        _measure(kept, plan, _cases(given.case), _servers(given.server))
+    except (NoModel, BenchFailed) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    protocol = (
-        f"Medians of {options.rounds} rounds, each {options.seconds} s after {options.warm_up} s of warm-up; "
-        "± is half the spread of the CPU time over the rounds."
-    )
-    given = shlex.join(sys.argv[1:] if arguments is None else arguments)
-    command = f"python -m benchmarks.run {given}".rstrip()
-    text = report.render(visits, command, protocol, load_average, checks)
-    options.output.write_text(text)
+    return _report(kept, given.output)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser("python -m benchmarks.run", description=__doc__)
+    names, servers = [case.name for case in CASES], [server.name for server in SERVERS]
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--seconds", type=int, default=5, help="measured at least, for each number of connections")
+    made.add_argument("--warm-up", type=int, default=2, help="seconds before that")
+    made.add_argument("--connections", type=int, action="append", help="instead of 1, 32 and 256; may be given again")
+    made.add_argument("--quick", action="store_true", help="a look: one round, two seconds, 32 connections")
+    made.add_argument("--case", action="append", choices=names, help="only this one; may be given again")
+    made.add_argument("--server", action="append", choices=servers, help="only this one; may be given again")
+    made.add_argument("--resume", action="store_true", help="go on with the newest run, with what it lacks")
+    made.add_argument("--report", action="store_true", help="measure nothing, write the newest run's report")
+    made.add_argument("--output", type=Path, default=RESULTS)
+    return made
+
+
+def _plan(given: argparse.Namespace) -> Plan:
+    if given.quick:
+        return Plan(1, 2, 1, tuple(given.connections or (report.LOADED,)))
+    return Plan(given.rounds, given.seconds, given.warm_up, tuple(given.connections or (1, report.LOADED, 256)))
+
+
+def _cases(names: Sequence[str] | None) -> list[Case]:
+    return [case for case in CASES if not names or case.name in names]
+
+
+def _servers(names: Sequence[str] | None) -> list[Server]:
+    return [server for server in SERVERS if not names or server.name in names]
+
+
+def _measure(kept: Store, plan: Plan, cases: Sequence[Case], servers: Sequence[Server]) -> None:
+    console = Console()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        models = list(dict.fromkeys(case.model for case in cases))
+        stops = [(m, s) for m in models for s in servers if s.models is None or m in s.models]
+        task = progress.add_task("preparing", total=plan.rounds * len(stops))
+
+        def tell(text: str) -> None:
+            if progress.console.is_terminal:
+                progress.update(task, description=text)
+            else:
+                print(text, flush=True)
+
+        visits = Visits(kept, plan, WORK, tell)
+        described: dict[tuple[str, str | None], Described] = {}
+        for turn in range(1, plan.rounds + 1):
+            for name, server in stops:
+                variant = server.variant or FLOAT.get(name)
+                model = described.get((name, variant)) or describe(name, variant, WORK / "models")
+                described[name, variant] = model
+                visits.visit(turn, server, [case for case in cases if case.model == name], model)
+                progress.advance(task)
+            _loops(turn, kept, cases, described)
+    if not kept.all("added") and any(server.role == "ours" for server in servers):
+        added.measure(kept, described, WORK)
+
+
+def _loops(
+    turn: int, kept: Store, cases: Sequence[Case], described: dict[tuple[str, str | None], Described]
+) -> None:
+    """The interpreter in a loop, for each heavy model and variant, on one thread and on as many as there are cores."""
+    done = {(each["round"], each["variant"], each["threads"]) for each in kept.all("loop")}
+    heavy = {case.model for case in cases if case.heavy}
+    for (name, variant), model in described.items():
+        for threads in sorted({1, os.cpu_count() or 1}):
+            if name in heavy and (turn, variant, threads) not in done:
+                loop(turn, model, variant or INT8, threads, LOOP_SECONDS, kept)
+
+
+def _report(kept: Store | None, output: Path) -> int:
+    if kept is None:
+        print("nothing has been measured yet", file=sys.stderr)
+        return 2
+    text = report.render(kept)
+    output.write_text(text)
     print(f"\n{text}")
     return 0
-
-
-def parse(arguments: Sequence[str] | None) -> Options:
-    parser = argparse.ArgumentParser("python -m benchmarks.run", description=__doc__)
-    names = [server.name for server in SERVERS]
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=8, help="measured, for each number of connections")
-    parser.add_argument("--warm-up", type=int, default=3, help="seconds before that")
-    parser.add_argument("--server", action="append", choices=names, help="only this one; may be given again")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    given = parser.parse_args(arguments)
-    servers = tuple(server for server in SERVERS if server.name in (given.server or names))
-    return Options(given.rounds, given.seconds, given.warm_up, servers, given.output)
-
-
-def prepare(servers: Sequence[Server]) -> Bundle:
-    """A models folder with a copy of the production version alone: a promotion meanwhile changes nothing here.
-
-    Trains a first version where there is none.
-    """
-    if routing.read(MODELS, NAME).production is None:
-        subprocess.run([sys.executable, "-m", "examples.flights", "first-model"], cwd=ROOT, check=True)
-    version = routing.read(MODELS, NAME).production
-    if version is None:
-        raise BenchFailed(f"{NAME} has no production version")
-    shutil.rmtree(WORK, ignore_errors=True)
-    copy = WORK / "models" / NAME / str(version)
-    shutil.copytree(MODELS / NAME / str(version), copy)
-    routing.promote(WORK / "models", NAME, version, by="benchmarks", why="to be measured")
-    served = bundle.read(copy)
-    body_file().write_text(json.dumps({"instances": [served.manifest.golden[0].row]}))
-    if KERAS in servers:
-        make = [sys.executable, "-m", "benchmarks.keras_file", str(copy), str(keras_file())]
-        subprocess.run(make, cwd=ROOT, check=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"})
-    return served
-
-
-def visit_all(served: Bundle, options: Options) -> tuple[Visits, dict[str, float]]:
-    """Every round on every server, and the probability that each gave for the row."""
-    body = body_file().read_bytes()
-    setting = Setting(0, WORK / "models", served.path, keras_file(), "")
-    # Once without measuring, for the constant's bytes; bytecode and file cache are warm from then on.
-    warm = replace(setting, port=free_port())
-    with child.running(HORNPIPE, warm, body, ROOT):
-        setting = replace(setting, answer=child.ask(warm.port, body).decode())
-    visits: Visits = {server.name: [] for server in options.servers}
-    probabilities: dict[str, float] = {}
-    for number in range(1, options.rounds + 1):
-        for server in options.servers:
-            print(f"round {number} of {options.rounds}: {server.name}", flush=True)
-            visit, answer = visit_one(server, replace(setting, port=free_port()), options)
-            visits[server.name].append(visit)
-            if server.computes:
-                probabilities[server.name] = positive(served, answer)
-    return visits, probabilities
-
-
-def visit_one(server: Server, setting: Setting, options: Options) -> tuple[Visit, bytes]:
-    """One round on one server; its answer is asked for when it has been under load."""
-    body = body_file()
-    with child.running(server, setting, body.read_bytes(), ROOT) as process:
-        loads = {n: measure(process, n, options.seconds, options.warm_up, body) for n in CONNECTIONS}
-        answer = child.ask(setting.port, body.read_bytes())
-        return Visit(process.ready, process.resident_mb(), loads), answer
-
-
-def positive(served: Bundle, answer: bytes) -> float:
-    """The probability of the positive class in an answer of one row."""
-    return float(json.loads(answer)["predictions"][0]["probabilities"][served.manifest.output.positive])
-
-
-def compare(served: Bundle, probabilities: dict[str, float]) -> list[str]:
-    """Hold every server's answer to the one that the bundle records. Raises BenchFailed where one is something else."""
-    manifest = served.manifest
-    expected = manifest.golden[0].outputs[manifest.output.name]
-    checks = ["every request of every load was answered with a 2xx"]
-    for name, probability in probabilities.items():
-        ours = name == HORNPIPE.name
-        tolerance = manifest.variant(manifest.chosen.variant).tolerance if ours else FLOAT_TOLERANCE
-        difference = abs(probability - expected)
-        variant = f" ({manifest.chosen.variant})" if ours else ""
-        line = f"{name}{variant} says {probability:.6f}, {difference:.2g} from the bundle's record"
-        if not difference <= tolerance:
-            raise BenchFailed(f"{line}; tolerance {tolerance:.2g}")
-        checks.append(f"{line}, tolerance {tolerance:.2g}")
-    return checks
-
-
-def body_file() -> Path:
-    return WORK / "body.json"
-
-
-def keras_file() -> Path:
-    return WORK / f"{NAME}.keras"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -1,28 +1,34 @@
-"""What people write first: FastAPI, a .keras file and `model.predict`.
+"""What people write first: FastAPI, a .keras file and `model.predict` (https://keras.io/guides/serialization_and_saving).
 
-The .keras file has the network and the weights of the version that is served: see `keras_file`. It takes raw features,
-so preprocessing is in the model, as in Keras' own examples of structured data. The endpoint is a plain function, so
-that FastAPI runs it on a thread. BENCH_KERAS is the file, BENCH_BUNDLE the folder of the version.
+The file has the network and the weights of the version that is served: see `benchmarks.keras_file`. It takes raw
+features, so preprocessing is in the model, as in Keras' own examples of structured data.
 """
 
 import os
-from pathlib import Path
+from typing import Any
 
 import keras
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 import training.presets.tabular  # noqa: F401  # registers the model's own layer
-from benchmarks.servers.schema import Answer, Flights, answer, columns
-
-VERSION = int(Path(os.environ["BENCH_BUNDLE"]).name)
+from benchmarks.servers.payload import Payload, description
 
 app = FastAPI()
+payload = Payload(description())
 model = keras.saving.load_model(os.environ["BENCH_KERAS"])
 
 
+class Instances(BaseModel):
+    """The body of POST /predict."""
+
+    instances: list[dict[str, Any]]
+
+
 @app.post("/predict")
-def predict(request: Flights) -> Answer:
+def predict(body: Instances) -> dict[str, list[list[float]]]:
     """Predictions, one a row."""
-    tensors = {name: keras.ops.convert_to_tensor(values) for name, values in columns(request.instances).items()}
-    outputs = model.predict(tensors, verbose=0)
-    return answer(outputs["probability"].tolist(), VERSION)
+    columns = payload.columns(body.instances)
+    tensors = {name: keras.ops.convert_to_tensor(values.tolist()) for name, values in columns.items()}
+    outputs = next(iter(model.predict(tensors, verbose=0).values()))
+    return {"predictions": outputs.reshape(len(outputs), -1).tolist()}

@@ -1,10 +1,7 @@
-"""The request and the answer, as both FastAPI servers declare them.
+"""The request of the flights, as the FastAPI servers declare it.
 
-Both ask for and give what the real service does, so that every server reads and writes the same bytes. The model of a
-row is written out and not generated from the manifest, because that is what people write.
+It is written out and not generated from the manifest, because that is what people write.
 """
-
-from uuid import uuid4
 
 from pydantic import BaseModel
 
@@ -37,42 +34,3 @@ class Flights(BaseModel):
     """The body of POST /predict."""
 
     instances: list[Flight]
-
-
-class Prediction(BaseModel):
-    """What the model says of one row."""
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-
-
-class Answer(BaseModel):
-    """The body of the answer."""
-
-    predictions: list[Prediction]
-    model: str
-    version: int
-    request_id: str
-
-
-def columns(flights: list[Flight]) -> dict[str, list[str] | list[float]]:
-    """A list for each feature, with NaN for a number that is not there."""
-    missing = float("nan")
-    return {
-        name: [missing if (value := getattr(flight, name)) is None else value for flight in flights]
-        for name in Flight.model_fields
-    }
-
-
-def answer(probabilities: list[float], version: int) -> Answer:
-    """What the probabilities of being late mean."""
-    predictions = [
-        Prediction(
-            label="late" if late >= 0.5 else "on_time",
-            probability=max(late, 1 - late),
-            probabilities={"on_time": 1 - late, "late": late},
-        )
-        for late in probabilities
-    ]
-    return Answer(predictions=predictions, model="flights", version=version, request_id=uuid4().hex)
