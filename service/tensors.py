@@ -92,7 +92,7 @@ def from_raw(path: str, content: bytes | memoryview, dtype: Dtype, shape: Sequen
         expected = f"expected {count * size_of(dtype)} for {OIP_NAMES[dtype]} {list(shape)}"
         raise InvalidRequest(f"{path}: {len(content)} bytes, {expected}")
     if dtype == "bool":
-        return np.frombuffer(content, np.uint8).reshape(shape) != 0
+        return np.frombuffer(content, np.uint8).astype(bool).reshape(shape)  # whatever is not 0 is true
     if dtype == "bfloat16":
         widened: Tensor = np.left_shift(np.frombuffer(content, "<u2"), 16, dtype="<u4").view("<f4").reshape(shape)
         return widened
