@@ -30,7 +30,8 @@ class Predictions(mlflow.pyfunc.PythonModel):
             return self.payload.columns(given.to_dict("records"))
         if isinstance(given, np.ndarray) and given.dtype != object:
             return {self.payload.input: given.astype(np.float32)}
-        return self.payload.instances(list(given["b64"]) if isinstance(given, dict) else list(given))
+        files = given["b64"] if isinstance(given, dict) else [each["b64"] for each in given]
+        return self.payload.instances([{"b64": file} for file in files])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The models that are served: configs of Hornpipe's own training, and a network."""
