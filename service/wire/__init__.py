@@ -1,0 +1,1 @@
+"""What bodies look like on the wire: from bytes to arrays and back, without HTTP around them."""
