@@ -15,7 +15,7 @@ from contract.errors import HornpipeError
 from contract.manifest import BinaryOutput, MulticlassOutput, Output, RegressionOutput
 from contract.runtimes import Outputs
 
-Write = Callable[[Outputs], bytes]
+Write = Callable[[Outputs], list[bytes]]
 
 
 class NonFiniteOutput(HornpipeError):
@@ -23,7 +23,7 @@ class NonFiniteOutput(HornpipeError):
 
 
 def writer(output: Output) -> Write:
-    """What makes outputs of n rows a JSON list of n predictions. The writer raises NonFiniteOutput."""
+    """What makes outputs of n rows n predictions in JSON. The writer raises NonFiniteOutput."""
     match output:
         case BinaryOutput():
             return _Binary(output)
@@ -43,14 +43,13 @@ class _Binary:
         self._positive = b'{"label":%s,"probability":%%b,%s}' % (_quoted(output.positive), both)
         self._negative = b'{"label":%s,"probability":%%b,%s}' % (_quoted(output.negative), both)
 
-    def __call__(self, outputs: Outputs) -> bytes:
+    def __call__(self, outputs: Outputs) -> list[bytes]:
         answers = outputs[self._name]
         values, others = _numbers(answers), _numbers(1 - answers)
-        rows = [
+        return [
             self._positive % (p, q, p) if positive else self._negative % (q, q, p)
             for p, q, positive in zip(values, others, (answers >= self._threshold).tolist(), strict=True)
         ]
-        return b"[%b]" % b",".join(rows)
 
 
 class _Multiclass:
@@ -62,14 +61,14 @@ class _Multiclass:
         self._labels = [b'{"label":%s,"probability":' % _quoted(name) for name in output.classes]
         self._rest = b'%%b,"probabilities":{%s}}' % pairs
 
-    def __call__(self, outputs: Outputs) -> bytes:
+    def __call__(self, outputs: Outputs) -> list[bytes]:
         answers = outputs[self._name]
         values, count = _numbers(answers.ravel()), self._count
         rows = []
         for i, largest in enumerate(answers.argmax(axis=1).tolist()):
             row = values[i * count : (i + 1) * count]
             rows.append((self._labels[largest] + self._rest) % (row[largest], *row))
-        return b"[%b]" % b",".join(rows)
+        return rows
 
 
 class _Regression:
@@ -78,25 +77,25 @@ class _Regression:
     def __init__(self, output: RegressionOutput) -> None:
         self._name, self._half = output.name, np.float32(output.half_width)
 
-    def __call__(self, outputs: Outputs) -> bytes:
+    def __call__(self, outputs: Outputs) -> list[bytes]:
         answers = outputs[self._name]
         columns = map(_numbers, (answers, answers - self._half, answers + self._half))
-        rows = [b'{"value":%b,"low":%b,"high":%b}' % row for row in zip(*columns, strict=True)]
-        return b"[%b]" % b",".join(rows)
+        return [b'{"value":%b,"low":%b,"high":%b}' % row for row in zip(*columns, strict=True)]
 
 
 def predictions(output: Output, outputs: Outputs) -> list[dict[str, Any]]:
     """The same as objects, one a row. Raises NonFiniteOutput."""
-    listed: list[dict[str, Any]] = orjson.loads(writer(output)(outputs))
+    listed: list[dict[str, Any]] = orjson.loads(b"[%b]" % b",".join(writer(output)(outputs)))
     return listed
 
 
-def tensors(outputs: Outputs) -> bytes:
+def tensors(outputs: Outputs) -> list[bytes]:
     """A row is what the only output says of it, or an object of all outputs; what is not finite is null."""
     columns = {name: _plain(values) for name, values in outputs.items()}
     if len(columns) == 1:
-        return orjson.dumps(next(iter(columns.values())))
-    return orjson.dumps([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        return list(map(orjson.dumps, next(iter(columns.values()))))
+    rows = zip(*columns.values(), strict=True)
+    return [orjson.dumps(dict(zip(columns, row, strict=True))) for row in rows]
 
 
 def _plain(values: NDArray[Any]) -> list[Any]:

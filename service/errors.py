@@ -7,13 +7,20 @@ HornpipeError
 │   │   └── TooManyRows
 │   ├── UnknownModel        also when several serve and none is named
 │   ├── UnknownVersion
+│   │   └── UnknownLabel
 │   ├── BodyTooLarge
 │   ├── UnsupportedMedia
 │   ├── WrongMethod
+│   ├── Unauthenticated     no key, or none that is known
+│   ├── Forbidden           a key that may not do this
+│   ├── RateLimited         more often than the key may ask
+│   ├── MalformedHTTP       what came is no request that one may rely on
+│   │   └── HeadTooLarge    its first line and headers have too many bytes
 │   ├── Overloaded          full: come back after `retry_after` seconds
 │   │   └── BuffersFull     too many bodies are being received at once
 │   └── DeadlineExceeded    its time was over before it could run
 └── NotReady                nothing serves yet
+    └── LoadRefused         what was asked to be loaded did not load
 """
 
 from collections.abc import Sequence
@@ -56,6 +63,10 @@ class UnknownVersion(RequestError):
     """That version does not exist, or does not serve."""
 
 
+class UnknownLabel(UnknownVersion):
+    """No version of the model has that label now."""
+
+
 class BodyTooLarge(RequestError):
     """More bytes than HORNPIPE_MAX_BODY_BYTES."""
 
@@ -66,6 +77,32 @@ class UnsupportedMedia(RequestError):
 
 class WrongMethod(RequestError):
     """The path exists, the method does not."""
+
+
+class Unauthenticated(RequestError):
+    """No key, an unknown one, or one whose time is over. `challenge` is for the header www-authenticate."""
+
+    challenge = b'Bearer realm="hornpipe"'
+
+
+class Forbidden(RequestError):
+    """The key is known, and may not do this."""
+
+
+class RateLimited(RequestError):
+    """The key has been used up for now."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class MalformedHTTP(RequestError):
+    """Bytes that are no HTTP, or that two servers could read in two ways."""
+
+
+class HeadTooLarge(MalformedHTTP):
+    """The first line and the headers together are larger than any client needs."""
 
 
 class Overloaded(RequestError):
@@ -94,6 +131,10 @@ class NotReady(HornpipeError):
     retry_after = 1
 
 
+class LoadRefused(NotReady):
+    """Somebody asked for a version to be loaded, and it did not load or prove itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP status and the `code` in the error body."""
@@ -105,16 +146,40 @@ class Answer:
 # The nearest class on an error's own list of bases decides. Whatever is not here is a defect of ours: 500.
 ANSWERS: dict[type[HornpipeError], Answer] = {
     NotJSON: Answer(400, "not_json"),
+    MalformedHTTP: Answer(400, "malformed_http"),
+    Unauthenticated: Answer(401, "unauthenticated"),
+    Forbidden: Answer(403, "forbidden"),
     UnknownModel: Answer(404, "unknown_model"),
     UnknownVersion: Answer(404, "unknown_version"),
+    UnknownLabel: Answer(404, "unknown_label"),
     WrongMethod: Answer(405, "method_not_allowed"),
     BodyTooLarge: Answer(413, "body_too_large"),
     UnsupportedMedia: Answer(415, "unsupported_media_type"),
     InvalidRequest: Answer(422, "invalid_request"),
     TooManyRows: Answer(422, "too_many_rows"),
+    RateLimited: Answer(429, "rate_limited"),
+    HeadTooLarge: Answer(431, "head_too_large"),
     Overloaded: Answer(503, "overloaded"),
+    BuffersFull: Answer(503, "buffers_full"),
     DeadlineExceeded: Answer(504, "deadline_exceeded"),
     NotReady: Answer(503, "not_ready"),
+}
+# What gRPC calls each of these statuses (grpc.io/docs/guides/status-codes), by number: whoever has no gRPC installed has
+# no names for them.
+GRPC_CODES: dict[int, int] = {
+    400: 3,  # INVALID_ARGUMENT
+    401: 16,  # UNAUTHENTICATED
+    403: 7,  # PERMISSION_DENIED
+    404: 5,  # NOT_FOUND
+    405: 12,  # UNIMPLEMENTED
+    413: 8,  # RESOURCE_EXHAUSTED
+    415: 3,  # INVALID_ARGUMENT
+    422: 3,  # INVALID_ARGUMENT
+    429: 8,  # RESOURCE_EXHAUSTED
+    431: 8,  # RESOURCE_EXHAUSTED
+    500: 13,  # INTERNAL
+    503: 14,  # UNAVAILABLE
+    504: 4,  # DEADLINE_EXCEEDED
 }
 NOT_FOUND = Answer(404, "not_found")
 INTERNAL = Answer(500, "internal_error")

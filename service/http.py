@@ -1,6 +1,5 @@
 """A request and a response as the hot paths have them: the bytes of HTTP, without a framework around them."""
 
-from functools import cached_property
 from time import perf_counter
 from typing import Final
 
@@ -12,21 +11,19 @@ Header = tuple[bytes, bytes]
 class Request:
     """One request, whole: its body has arrived. `received` is when its head did, in perf_counter's seconds.
 
-    `gone` is set when the client goes away: whatever has not begun to run for it need not begin any more.
+    `headers` are by lower-case name; of one that comes twice, the last. `gone` is set when the client goes away:
+    whatever has not begun to run for it need not begin any more.
     """
 
-    def __init__(self, method: str, target: bytes, header_list: list[Header]) -> None:
+    __slots__ = ("body", "gone", "headers", "method", "received", "target")
+
+    def __init__(self, method: str, target: bytes, headers: list[Header]) -> None:
         self.method = method
         self.target = target
-        self.header_list = header_list
+        self.headers = dict(headers)
         self.body = b""
         self.received = perf_counter()
         self.gone = False
-
-    @cached_property
-    def headers(self) -> dict[bytes, bytes]:
-        """By lower-case name; of a header that comes twice, the last."""
-        return dict(self.header_list)
 
     @property
     def path(self) -> bytes:

@@ -13,7 +13,10 @@ from service.loaded import LoadedModel
 from service.metrics import Metrics
 from service.registry import Registry
 from service.scheduler import Scheduler
-from service.work import Batch, Work
+from service.work import Batch, Make, Result, Work
+
+# Tensors of so many values are read on the thread of their model: it takes longer than the event loop has time for.
+LARGE = 20_000
 
 
 class Inference:
@@ -36,10 +39,10 @@ class Inference:
         call.model = model
         return model
 
-    async def rows(
+    async def predict(
         self, model: LoadedModel, rows: Sequence[object], call: Call, problems: Sequence[Problem] = ()
-    ) -> Outputs:
-        """Outputs by name, for rows as parsed from JSON; `problems` are what was found wrong around them.
+    ) -> Result:
+        """What a model says of rows as parsed from JSON; `problems` are what was found wrong around them.
 
         Raises InvalidRequest with every problem of every row, Overloaded, DeadlineExceeded, or ClientGone.
         """
@@ -47,27 +50,40 @@ class Inference:
         if problems:
             encoded = model.encoder.encode(list(rows))
             raise misfit(model.name, model.version, [*problems, *(encoded if isinstance(encoded, list) else ())])
-        return await self._run(Work(model, call, len(rows), rows, None))
+        return await self._submit(Work(model, call, len(rows), rows, None))
+
+    async def rows(self, model: LoadedModel, rows: Sequence[object], call: Call) -> Outputs:
+        """Outputs by name, for rows as parsed from JSON. Raises as `predict` does."""
+        return (await self.predict(model, rows, call)).outputs
 
     async def tensors(self, model: LoadedModel, tensors: Mapping[str, NDArray[Any]], call: Call) -> Outputs:
-        """Outputs by name, for arrays by the names of the model's signature, n rows each. Raises as `rows` does."""
-        self._check_count(model, max((len(each) for each in tensors.values() if each.ndim), default=0))
+        """Outputs by name, for arrays by the names of the model's signature, n rows each. Raises as `predict` does."""
+        rows = max((len(each) for each in tensors.values() if each.ndim), default=0)
+        if sum(each.size for each in tensors.values()) > LARGE:
+            return (await self.later(model, rows, lambda: model.encoder.encode_tensors(tensors), call)).outputs
+        self._check_count(model, rows)
         encoded = model.encoder.encode_tensors(tensors)
         if isinstance(encoded, list):
             raise misfit(model.name, model.version, encoded)
-        return await self.encoded(model, encoded, call)
+        return (await self.encoded(model, encoded, call)).outputs
 
-    async def encoded(self, model: LoadedModel, encoded: Encoded, call: Call) -> Outputs:
-        """Outputs by name, for rows that are encoded already."""
+    async def encoded(self, model: LoadedModel, encoded: Encoded, call: Call) -> Result:
+        """What a model says of rows that are encoded already. Raises as `predict` does."""
         self._check_count(model, encoded.rows)
-        return await self._run(Work(model, call, encoded.rows, None, encoded))
+        return await self._submit(Work(model, call, encoded.rows, None, encoded))
+
+    async def later(self, model: LoadedModel, count: int, make: Make, call: Call) -> Result:
+        """What a model says of `count` rows that take long to decode: `make` does so on the model's thread, and gives
+        as many. Raises as `predict` does."""
+        self._check_count(model, count)
+        return await self._submit(Work(model, call, count, None, make))
 
     def close(self) -> None:
         self._scheduler.close()
 
-    async def _run(self, work: Work) -> Outputs:
-        self._metrics.of(work.model.name).decode.observe(work.queued - work.call.decoding)
-        return await self._scheduler.submit(work)
+    def _submit(self, work: Work) -> Work:
+        self._scheduler.submit(work)
+        return work
 
     def _check_count(self, model: LoadedModel, count: int) -> None:
         most = min(self._most_rows, model.most_rows)
@@ -81,6 +97,7 @@ class Inference:
         timings.rows.observe(rows)
         seconds = batch.ended - batch.started
         for work in batch.works:
+            timings.decode.observe(work.queued - work.call.decoding)
             timings.queue.observe(batch.started - work.queued)
             timings.run.observe(seconds)
         if batch.encoded is not None:

@@ -43,12 +43,16 @@ PROBLEM: Schema = {
 }
 _MEANINGS = {
     400: "The body is not JSON",
+    401: "No key, or none that is known",
+    403: "The key may not do this",
     404: "No such model or version",
     405: "Not a POST",
     413: "The body is too large",
     415: "Not application/json",
     422: "The instances do not fit the features; every problem is listed",
+    429: "Too many requests with this key; see Retry-After",
     500: "Our fault; the log has it under the request id",
+    504: "The deadline passed before it could run",
     503: "Not ready, or too busy; see Retry-After",
 }
 

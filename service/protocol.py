@@ -11,8 +11,9 @@ that is possible, all bodies that are being received have one budget, and `expir
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from contract.errors import HornpipeError
 from service.errors import BodyTooLarge, BuffersFull
 from service.http import Request, Response
+from service.steps import Crowd, Steps
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -27,7 +29,7 @@ _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: c
 class HotEndpoint(Protocol):
     """Answers whole requests. Neither call raises."""
 
-    async def __call__(self, request: Request) -> Response: ...
+    def __call__(self, request: Request) -> Coroutine[Any, Any, Response]: ...
 
     def refuse(self, request: Request, error: HornpipeError) -> Response:
         """What to say when the request is refused before its body was read."""
@@ -41,13 +43,14 @@ class Dispatch(Protocol):
 
 @dataclass
 class Limits:
-    """What all connections share. Bytes and seconds."""
+    """What all connections share: limits in bytes and seconds, and the turn in which they begin."""
 
     body: int
     buffered: int
     receive: float
     idle: float
     buffering: int = 0
+    crowd: Crowd = field(default_factory=Crowd)
     defaults: bytes = b""  # the headers of every response, renewed as the date goes on
 
 
@@ -72,7 +75,7 @@ class Exchange:
         self.response_complete = False
         self.parts: list[bytes] = []
         self.size = 0
-        self.task: asyncio.Task[None] | None = None  # the loop itself does not hold on to tasks
+        self.steps: Steps | None = None
 
     @property
     def disconnected(self) -> bool:
@@ -172,10 +175,8 @@ class HotProtocol(HttpToolsProtocol):
         exchange.request.body = exchange.parts[0] if len(exchange.parts) == 1 else b"".join(exchange.parts)
         self._drop_parts(exchange)
         self._running = exchange
-        exchange.task = self.loop.create_task(self._answer(exchange))
-
-    async def _answer(self, exchange: Exchange) -> None:
-        self._write(exchange, await exchange.endpoint(exchange.request))
+        exchange.steps = Steps(exchange.endpoint(exchange.request), partial(self._write, exchange))
+        self._limits.crowd.add(exchange.steps)
 
     def _refuse(self, exchange: Exchange, error: HornpipeError) -> None:
         """Answer before the body is there; the rest of it is read and dropped."""
@@ -190,17 +191,18 @@ class HotProtocol(HttpToolsProtocol):
             return
         named = b"".join([b"%s: %s\r\n" % header for header in response.headers])
         closing = b"" if exchange.keep_alive else b"connection: close\r\n"
-        head = b"%s%scontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
+        answer = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
             STATUS_LINE[response.status],
             self._limits.defaults,
             response.media,
             len(response.content),
             named,
             closing,
+            response.content,
         )
-        self.transport.write(head + response.content)
+        self.transport.write(answer)
         exchange.response_complete = True
-        exchange.task = self._running = None
+        exchange.steps = self._running = None
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()

@@ -40,7 +40,7 @@ class Queue:
 
     def add(self, work: Work) -> None:
         """Raises Overloaded when there is no room, or when it could not run before its deadline."""
-        if self.rows + work.count > self._most_rows and self.rows:
+        if self.rows + self.running + work.count > self._most_rows:
             raise Overloaded(self._full(f"{self.rows} rows wait"), self._retry_after())
         if self.rows and work.queued + self.wait() > work.call.deadline:
             raise Overloaded(self._full(f"the wait is {self.wait() * 1000:.0f} ms"), self._retry_after())

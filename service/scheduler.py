@@ -8,10 +8,9 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from contract.runtimes import Outputs
 from service.batch import execute
 from service.queue import Queue
-from service.work import Batch, Work
+from service.work import Batch, Result, Work
 
 # What runs on the event loop at once, before it looks at its sockets again.
 INLINE_ROWS = 32
@@ -35,8 +34,8 @@ class Scheduler:
         self._turn_is_due = self._pump_is_due = self._expiry_is_due = False
         self._served = 0.0
 
-    def submit(self, work: Work) -> "asyncio.Future[Outputs]":
-        """Queue a work. Raises Overloaded; the future of the work raises what befalls it later."""
+    def submit(self, work: Work) -> None:
+        """Queue a work, which is told what becomes of it. Raises Overloaded."""
         queue = work.model.queue_for(work.count)
         queue.add(work)
         if queue.inline:
@@ -47,7 +46,6 @@ class Scheduler:
                 queue.served = max(queue.served, self._served)  # who has been away has saved up nothing
                 self._waiting[queue] = None
             self._due_pump()
-        return work.future
 
     def close(self) -> None:
         """Take no more; let what runs end."""
@@ -129,13 +127,9 @@ class Scheduler:
         if batch.works:
             self._ran(batch)
         first = 0
-        if len(batch.works) == 1:
-            batch.works[0].finish(batch.outputs)
-            return
         for work in batch.works:
-            last = first + work.count
-            work.finish({name: output[first:last] for name, output in batch.outputs.items()})
-            first = last
+            work.finish(Result(batch, first, first + work.count))
+            first += work.count
 
 
 def _run_here(works: list[Work]) -> Batch:

@@ -2,13 +2,11 @@
 
 from time import perf_counter
 
-from contract.runtimes import Outputs
 from service import decode
 from service.call import Call
 from service.errors import WrongMethod, body_of
 from service.http import Header, Response
 from service.inference import Inference
-from service.loaded import LoadedModel
 from service.metrics import Metrics
 
 PATH = "/predict"
@@ -29,9 +27,14 @@ class Predict:
         decode.check_media(call.request)
         request = decode.parse(call.request.body, self._most_rows)
         model = self._inference.pick(call, request.model, request.version)
-        outputs = await self._inference.rows(model, request.instances, call, request.problems)
+        result = await self._inference.predict(model, request.instances, call, request.problems)
         encoding = perf_counter()
-        content = _encode(model, outputs, call)
+        content = b'{"predictions":%b,"model":"%b","version":%d,"request_id":"%b"}' % (
+            result.predictions(),
+            model.name.encode(),  # names and ids have no character that JSON would escape
+            model.version,
+            call.id.encode(),
+        )
         self._metrics.of(model.name).encode.observe(perf_counter() - encoding)
         return Response(200, content, ((b"x-request-id", call.id.encode()),))
 
@@ -40,12 +43,3 @@ def refuse(error: Exception, call: Call, headers: tuple[Header, ...]) -> Respons
     """An error in the service's own words."""
     status, content = body_of(error, call.id)
     return Response(status, content, headers)
-
-
-def _encode(model: LoadedModel, outputs: Outputs, call: Call) -> bytes:
-    return b'{"predictions":%b,"model":"%b","version":%d,"request_id":"%b"}' % (
-        model.write(outputs),
-        model.name.encode(),  # names and ids have no character that JSON would escape
-        model.version,
-        call.id.encode(),
-    )

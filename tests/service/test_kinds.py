@@ -156,8 +156,8 @@ def test_a_request_holds_only_so_many_pictures(
 def test_pictures_that_are_run_in_parts_are_all_answered(
     runtime: type, digits: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for limit in ("LITERT_VALUES_AT_ONCE", "SAVEDMODEL_VALUES_AT_ONCE"):
-        monkeypatch.setattr(f"contract.runtimes.{limit}", 7 * 64)
+    for module in ("litert", "savedmodel"):
+        monkeypatch.setattr(f"contract.{module}.VALUES_AT_ONCE", 7 * 64)
     path = digits.bundle.path / ("variants/litert-float32.tflite" if runtime is LiteRT else ".")
     encoded = kinds.Encoder(digits.bundle.manifest.features).encode(digits.rows[:30])
 
@@ -269,7 +269,7 @@ def test_pictures_are_not_held_until_they_are_counted(digits: Kind) -> None:
     monitor = Monitor(digits.bundle.manifest, encoder)
     encoded = encoder.encode(digits.rows[:3])
     picture = weakref.ref(encoded.image)
-    monitor.observe(encoded, digits.answers[:3], 3)
+    monitor.observe(encoded, {"probabilities": digits.answers[:3]}, 3)
     del encoded
     gc.collect()
 

@@ -9,7 +9,7 @@ import pytest
 
 from contract import routing
 from service import errors
-from service.errors import ANSWERS, answer_to
+from service.errors import ANSWERS
 from tests.conftest import NAME, Serve, Trained, add_version
 
 Row = dict[str, Any]
@@ -125,7 +125,7 @@ def test_other_models_versions_methods_and_paths(client: httpx.Client, row: Row)
 
 
 def test_limits(serve: Serve, row: Row) -> None:
-    client = serve(max_body_bytes=20_000, max_rows=3, max_concurrent_rows=2)
+    client = serve(max_body_bytes=20_000, max_rows=3, max_queue_rows=2)
 
     assert client.post("/predict", json={"instances": [row] * 2}).status_code == 200
     error(client.post("/predict", json={"instances": [row] * 4}), 422, "too_many_rows")
@@ -160,7 +160,7 @@ def test_a_defect_of_ours_tells_nothing_but_the_id(
     def fail(*_: object) -> None:
         raise KeyError("/secret/path")
 
-    monkeypatch.setattr("service.predictor.predictions", fail)
+    monkeypatch.setattr("service.work.Result.predictions", fail)
     monkeypatch.setattr("service.routes.models._summary", fail)
     hot = client.post("/predict", json={"instances": [row]})
     cold = client.get("/models")
@@ -190,7 +190,7 @@ def test_every_error_has_its_row_in_the_table() -> None:
     assert {kind.__name__ for kind in leaves} - {"_"} == {
         kind.__name__ for kind in ANSWERS if kind is not errors.NotReady
     }
-    assert all(400 <= answer_to(kind("x")).status < 600 for kind in leaves)
+    assert all(400 <= ANSWERS[kind].status < 600 for kind in leaves)
     assert len({answer.code for answer in ANSWERS.values()}) == len(ANSWERS)
 
 
@@ -200,8 +200,8 @@ def test_a_score_on_the_threshold_has_one_label_everywhere(trained: Trained) -> 
 
     from contract.features import Encoder
     from contract.manifest import BinaryOutput
-    from service.monitor import Monitor
     from service.answers import predictions
+    from service.monitor import Monitor
 
     manifest = trained.bundle.manifest
     output = BinaryOutput(**manifest.output.model_dump() | {"threshold": 0.7})
