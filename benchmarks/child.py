@@ -130,9 +130,9 @@ def running(start: Start) -> Iterator[Child]:
         _end(process, family)
 
 
-def ask(port: int, request: Request) -> bytes:
-    """The answer to one request. Raises BenchFailed when it is not 200."""
-    status, content = _send(port, "POST", request.path, request)
+def ask(port: int, request: Request, timeout: float = 60.0) -> bytes:
+    """The answer to one request. Raises BenchFailed when it is not 200, OSError when it takes longer than `timeout`."""
+    status, content = _send(port, "POST", request.path, request, timeout)
     if status != 200:
         raise BenchFailed(f"{request.path} answers {status}: {content.decode(errors='replace')[:300]}")
     return content
@@ -158,8 +158,10 @@ def _wait(start: Start, process: "subprocess.Popen[bytes]", began: float) -> Non
     raise BenchFailed(f"{start.name} was not ready within {READY_WITHIN_SECONDS:g} s: {last}; {_tail(start.log)}")
 
 
-def _send(port: int, method: str, path: str, request: Request | None = None) -> tuple[int, bytes]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+def _send(
+    port: int, method: str, path: str, request: Request | None = None, timeout: float = 60.0
+) -> tuple[int, bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         headers = {"content-type": request.content_type, **request.headers} if request else {}
         connection.request(method, path, request.body if request else None, headers)

@@ -1,7 +1,7 @@
 """A model as the bench sees it: what to tell a rival's server about it, a row to ask for, and the answer to it.
 
-The row is real data: a flight of the bundle's golden examples, a tumour, a digit, a photograph. What the SavedModel says
-to it in TensorFlow, in a process of its own, is what every server has to say too.
+The row is real data: a flight of the bundle's golden examples, a tumour, a digit, a photograph. What the SavedModel
+says to it in TensorFlow, in a process of its own, is what every server has to say too.
 """
 
 import io
@@ -143,7 +143,11 @@ def _expected(served: Bundle, description: Path, sample: Sample) -> tuple[float,
         return tuple(said) if isinstance(said, tuple) else (said,)
     rows = description.with_name("sample.npy")
     np.save(rows, sample.values)
-    environment = os.environ | {"BENCH_MODEL": str(description), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {
+        "BENCH_MODEL": str(description),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     command = [sys.executable, "-m", "benchmarks.reference", str(rows)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:

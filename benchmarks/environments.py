@@ -1,7 +1,7 @@
 """The rivals' environments: build/rivals/NAME, a virtual environment with exactly what benchmarks/rivals/NAME.txt pins.
 
-Made when a server needs one that is not there, or whose list has changed; reused otherwise. Each has its own TensorFlow,
-about 1.7 GB, because their other requirements do not agree.
+Made when a server needs one that is not there, or whose list has changed; reused otherwise. Each has its own
+TensorFlow, about 1.7 GB in all, because their other requirements do not agree.
 """
 
 import hashlib
@@ -38,6 +38,6 @@ def make(name: str) -> None:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: os.nice(15))  # noqa: PLW1509
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: os.nice(15))
     if done.returncode:
         raise NoEnvironment(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-1500:]}")

@@ -14,6 +14,9 @@ OF_LOOP = 0.9
 READY_SECONDS = 0.5
 RESIDENT_MB = 100.0
 TIMES_ITS_FILE = 3.0
+GOOD = 0.9
+FLAT = 1.1
+RECOVERED = 1.0
 WEIGHED_WITH = "flights"
 
 
@@ -35,7 +38,7 @@ class Goal:
 def goals(results: Results) -> list[Goal]:
     """Nothing about what was not measured."""
     found = [goal for case in CASES for goal in _of_case(results, case)]
-    return [*found, *_weight(results)]
+    return [*found, *_weight(results), *_overload(results)]
 
 
 def _of_case(results: Results, case: Case) -> Iterator[Goal]:
@@ -64,8 +67,22 @@ def _beside_loop(results: Results, case: Case, name: str, ours: Row, variant: st
     if not loops:
         return
     per_second, cpu = loops[max(loops)]
-    yield Goal(f"{case.name}: requests/s of {name}, to the interpreter's in a loop", ours.per_second / per_second, OF_LOOP)
+    yield Goal(
+        f"{case.name}: requests/s of {name}, to the interpreter's in a loop", ours.per_second / per_second, OF_LOOP
+    )
     yield Goal(f"{case.name}: CPU time a request of {name}, the loop's to ours", cpu / ours.cpu, OF_LOOP)
+
+
+def _overload(results: Results) -> Iterator[Goal]:
+    each = results.overload(HORNPIPE.name)
+    if each is None:
+        return
+    deadline = each["deadline"] * 1000
+    yield Goal("overload: good answers, to the most it can do", each["good_per_second"] / each["most_per_second"], GOOD)
+    yield Goal("overload: p99 of good answers", each["p99_ms"] or deadline, deadline, " ms", at_most=True)
+    yield Goal("overload: largest memory, to before", each["largest_mb"] / each["before_mb"], FLAT, at_most=True)
+    recovered = each["recovered_seconds"]
+    yield Goal("overload: recovered after", 999.0 if recovered is None else recovered, RECOVERED, " s", at_most=True)
 
 
 def _weight(results: Results) -> Iterator[Goal]:

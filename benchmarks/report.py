@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks import overload_report
 from benchmarks.cases import CASES, WORDS, Case
 from benchmarks.goals import Goal, goals
+from benchmarks.numerals import digits
 from benchmarks.results import LOADED as LOADED
 from benchmarks.results import Results, Row
 from benchmarks.servers.table import HORNPIPE, SERVERS
@@ -32,22 +33,13 @@ def render(store: Store) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def digits(value: float | None) -> str:
-    """Three significant digits, and no exponent."""
-    if value is None:
-        return ""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
 def _head(run: dict[str, Any]) -> Iterator[str]:
     packages = ", ".join(f"{name} {version}" for name, version in run["packages"].items())
     rivals = ", ".join(f"{name} {version}" for name, version in run["rivals"].items())
     yield (
-        f"Written by `{run['command']}` on {run['date']} UTC, revision {run['revision']}. NOTES.md says what it means. "
-        f"Medians of {run['rounds']} rounds, each at least {run['seconds']} s after {run['warm_up']} s of warm-up; ± is "
-        "half the spread of the CPU time over the rounds. A p99.9 is of 2,000 requests or more."
+        f"Written by `{run['command']}` on {run['date']} UTC, revision {run['revision']}. NOTES.md says what it means."
+        f" Medians of {run['rounds']} rounds, each at least {run['seconds']} s after {run['warm_up']} s of warm-up; ± "
+        "is half the spread of the CPU time over the rounds. A p99.9 is of 2,000 requests or more."
     )
     yield ""
     yield (

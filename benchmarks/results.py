@@ -66,6 +66,10 @@ class Results:
         """What each further model adds to the service's memory."""
         return [record for record in self._store.all("added") if "added_mb" in record]
 
+    def overload(self, server: str) -> Record | None:
+        """The last try."""
+        return next((each for each in reversed(self._store.all("overload")) if each["server"] == server), None)
+
     def answers(self, server: str) -> dict[str, float]:
         """The largest difference from TensorFlow's answer, by case."""
         return {each["case"]: each["difference"] for each in self._store.all("answer") if each["server"] == server}

@@ -115,9 +115,7 @@ def _measure(kept: Store, plan: Plan, cases: Sequence[Case], servers: Sequence[S
         added.measure(kept, described, WORK)
 
 
-def _loops(
-    turn: int, kept: Store, cases: Sequence[Case], described: dict[tuple[str, str | None], Described]
-) -> None:
+def _loops(turn: int, kept: Store, cases: Sequence[Case], described: dict[tuple[str, str | None], Described]) -> None:
     """The interpreter in a loop, for each heavy model and variant, on one thread and on as many as there are cores."""
     done = {(each["round"], each["variant"], each["threads"]) for each in kept.all("loop")}
     heavy = {case.model for case in cases if case.heavy}

@@ -1,7 +1,7 @@
 """What has been measured, a line of JSON each, written at once: a run that is stopped keeps what it has.
 
-    build/bench/runs/TIME.jsonl      the first line is about the run, the others have a `what`: visit, load, answer,
-                                     loop, added, failed or overload
+build/bench/runs/TIME.jsonl      the first line is about the run, the others have a `what`: visit, load, answer,
+                                 loop, added, failed or overload
 """
 
 import json

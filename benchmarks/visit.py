@@ -55,7 +55,7 @@ class Visits:
         if not wanted:
             return
         try:
-            with child.running(self._start(server, model, requests[wanted[0][0]], cases)) as process:
+            with child.running(self.start(server, model, requests[wanted[0][0]], cases)) as process:
                 for case, connections in wanted:
                     self._load(turn, server, case, requests[case], connections, process, model)
                 self._weigh(turn, server, model, process)
@@ -71,7 +71,14 @@ class Visits:
         return [each for each in found if each["round"] == turn and each["server"] == server.name]
 
     def _load(
-        self, turn: int, server: Server, case: Case, request: Request, connections: int, process: Child, model: Described
+        self,
+        turn: int,
+        server: Server,
+        case: Case,
+        request: Request,
+        connections: int,
+        process: Child,
+        model: Described,
     ) -> None:
         self._tell(f"{case.name}: {server.name}, {connections} connections")
         body = self._work / "body"
@@ -127,7 +134,8 @@ class Visits:
             return FLOAT_TOLERANCE
         return max(variant.tolerance, 0.2) if model.sample.file else variant.tolerance
 
-    def _start(self, server: Server, model: Described, first: Request, cases: Sequence[Case]) -> Start:
+    def start(self, server: Server, model: Described, first: Request, cases: Sequence[Case]) -> Start:
+        """How to start a server, whose environment and files are made now if they are not there."""
         if server.venv is not None:
             environments.make(server.venv)
         scratch = model.description.with_name("scratch")
@@ -149,7 +157,7 @@ class Visits:
                     request = HORNPIPE.request(case, model)
                     if request is None:
                         continue
-                    with child.running(self._start(HORNPIPE, model, request, cases)) as process:
+                    with child.running(self.start(HORNPIPE, model, request, cases)) as process:
                         self._answers[model.name] = child.ask(process.port, request).decode()
                         return self._answers[model.name]
                 except BenchFailed:

@@ -140,7 +140,13 @@ def _for_mlflow(setting: Setting) -> dict[str, str]:
 
 def _keras_file(setting: Setting) -> list[str]:
     description = json.loads(setting.description.read_text())
-    return [sys.executable, "-m", "benchmarks.keras_file", description["folder"], str(setting.scratch / "network.keras")]
+    return [
+        sys.executable,
+        "-m",
+        "benchmarks.keras_file",
+        description["folder"],
+        str(setting.scratch / "network.keras"),
+    ]
 
 
 HORNPIPE = Server("hornpipe", "ours", _hornpipe, _for_hornpipe, requests.hornpipe, ready_path="/readyz")
