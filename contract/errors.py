@@ -6,7 +6,9 @@ HornpipeError
 ├── PictureError         bytes that are no picture, or not one to be read here
 ├── Stopped              someone asked for it to stop
 ├── RoutingError         a promotion or rollback that cannot be done
-└── RuntimeUnavailable   the asked runtime, device or variant is not to be had here
+├── RuntimeUnavailable   the asked runtime, device or variant is not to be had here
+└── RunFailed            a runtime could not run these rows
+    └── RuntimeDied      the process that it lives in has ended
 """
 
 from pathlib import Path
@@ -43,3 +45,11 @@ class RoutingError(HornpipeError):
 
 class RuntimeUnavailable(HornpipeError):
     """Says what was asked, why it cannot be had, and what can be done."""
+
+
+class RunFailed(HornpipeError, RuntimeError):
+    """Says which file and what its runtime said. That is a library's text: for a log, not for a client."""
+
+
+class RuntimeDied(RunFailed):
+    """The rows may be to blame, or not; another process is started."""
