@@ -1,13 +1,15 @@
-"""Which version of a model is production, and how it came to be.
+"""Which versions of a model answer whom, and how it came to be.
 
 `routing.json` is replaced in one rename; `history.jsonl` is only ever appended to. Both lie beside the versions, so a
-copy of the folder carries them along.
+copy of the folder carries them along, and every process that serves the folder goes by the same word.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,8 +19,27 @@ from contract.errors import RoutingError
 ROUTING = "routing.json"
 HISTORY = "history.jsonl"
 
+# A file that somebody wrote by hand may wish for much; each pinned version takes memory.
+MOST_PINNED = 100
+
 # `passed` and `refused` are the gate's verdicts on a new version; they change no traffic.
-Action = Literal["promote", "rollback", "passed", "refused"]
+Action = Literal[
+    "promote",
+    "rollback",
+    "canary",
+    "canary_off",
+    "shadow",
+    "shadow_off",
+    "pin",
+    "unpin",
+    "load",
+    "unload",
+    "passed",
+    "refused",
+]
+Role = Literal["production", "canary", "shadow", "pinned"]
+
+Version = Annotated[int, Field(ge=1)]
 
 
 class _Part(BaseModel):
@@ -28,27 +49,48 @@ class _Part(BaseModel):
 class Canary(_Part):
     """A version that gets `percent` of the traffic."""
 
-    version: int = Field(ge=1)
+    version: Version
     percent: float = Field(gt=0, le=100)
 
 
 class Routing(_Part):
-    """Which version gets the traffic; None where none does."""
+    """Which version gets the traffic; None where none does.
 
-    production: int | None = None
+    The shadow gets a copy of what production answers, and answers nobody. Pinned versions answer those who ask for
+    them by number. `unloaded` says that none of them is to be loaded, for now.
+    """
+
+    production: Version | None = None
     canary: Canary | None = None
-    shadow: int | None = None
+    shadow: Version | None = None
+    pinned: tuple[Version, ...] = Field(default=(), max_length=MOST_PINNED)
+    unloaded: bool = False
+
+    def roles(self) -> dict[int, tuple[Role, ...]]:
+        """What each version that is to be loaded is there for; production first."""
+        found: dict[int, tuple[Role, ...]] = {}
+        wishes: list[tuple[int | None, Role]] = [
+            (self.production, "production"),
+            (self.canary.version if self.canary else None, "canary"),
+            (self.shadow, "shadow"),
+            *((version, "pinned") for version in self.pinned),
+        ]
+        for version, role in wishes:
+            if version is not None and not self.unloaded:
+                found[version] = (*found.get(version, ()), role)
+        return found
 
 
 class Event(_Part):
-    """One line of the history."""
+    """One line of the history: `from` is production as it was, `to` the version that the action is about."""
 
     at: AwareDatetime
     action: Action
     from_version: int | None = Field(alias="from")
-    to_version: int = Field(alias="to")
+    to_version: int | None = Field(alias="to")
     by: str
     why: str
+    percent: float | None = None
 
 
 def read(models: Path, name: str) -> Routing:
@@ -70,10 +112,9 @@ def history(models: Path, name: str) -> list[Event]:
 
 def promote(models: Path, name: str, version: int, *, by: str, why: str) -> Routing:
     """Make a version production. It is verified first: raises BundleError, or RoutingError where it does not exist."""
-    _require(models, name, version)
-    bundle.verify(bundle.read_version(models, name, version))
+    _verified(models, name, version)
     with bundle.locked(models / name):
-        return _change(models, name, "promote", version, by, why)
+        return _give_production(models, name, "promote", version, by, why)
 
 
 def require_passed(models: Path, name: str, version: int) -> None:
@@ -97,9 +138,81 @@ def rollback(models: Path, name: str, *, by: str, why: str) -> Routing:
         previous = _before(history(models, name), current)
         if previous is None:
             raise RoutingError(f"{name} has no earlier production version to go back to")
-        _require(models, name, previous)
-        bundle.verify(bundle.read_version(models, name, previous))
-        return _change(models, name, "rollback", previous, by, why)
+        _verified(models, name, previous)
+        return _give_production(models, name, "rollback", previous, by, why)
+
+
+def canary(models: Path, name: str, version: int, percent: float, *, by: str, why: str) -> Routing:
+    """Give a version `percent` of the traffic that asks for none in particular, or another percentage than it has.
+
+    Raises BundleError as `promote` does, or RoutingError where there is no production version beside it.
+    """
+    if not 0 < percent <= 100:
+        raise RoutingError(f"a canary gets more than 0 and at most 100 percent of the traffic, got {percent:g}")
+    _verified(models, name, version)
+    with bundle.locked(models / name):
+        _require_production(models, name, version, "canary")
+        given = Canary(version=version, percent=percent)
+        return _change(models, name, "canary", version, by, why, percent, canary=given)
+
+
+def canary_off(models: Path, name: str, *, by: str, why: str) -> Routing:
+    """Give all traffic to production again. Raises RoutingError where there is no canary."""
+    with _held(models, name):
+        current = read(models, name).canary
+        if current is None:
+            raise RoutingError(f"{name} has no canary")
+        return _change(models, name, "canary_off", current.version, by, why, canary=None)
+
+
+def shadow(models: Path, name: str, version: int, *, by: str, why: str) -> Routing:
+    """Let a version answer a copy of what production answers, for nobody but the metrics. Raises as `canary` does."""
+    _verified(models, name, version)
+    with bundle.locked(models / name):
+        _require_production(models, name, version, "shadow")
+        return _change(models, name, "shadow", version, by, why, shadow=version)
+
+
+def shadow_off(models: Path, name: str, *, by: str, why: str) -> Routing:
+    """Raises RoutingError where there is no shadow."""
+    with _held(models, name):
+        current = read(models, name).shadow
+        if current is None:
+            raise RoutingError(f"{name} has no shadow")
+        return _change(models, name, "shadow_off", current, by, why, shadow=None)
+
+
+def pin(models: Path, name: str, version: int, *, by: str, why: str) -> Routing:
+    """Keep a version loaded for those who ask for it by number. Raises BundleError as `promote` does, or
+    RoutingError where so many are pinned already."""
+    _verified(models, name, version)
+    with bundle.locked(models / name):
+        pinned = {*read(models, name).pinned, version}
+        if len(pinned) > MOST_PINNED:
+            raise RoutingError(f"{name} has {MOST_PINNED} pinned versions already, and may have no more")
+        return _change(models, name, "pin", version, by, why, pinned=tuple(sorted(pinned)))
+
+
+def unpin(models: Path, name: str, version: int, *, by: str, why: str) -> Routing:
+    """Raises RoutingError where the version is not pinned."""
+    with _held(models, name):
+        pinned = read(models, name).pinned
+        if version not in pinned:
+            raise RoutingError(f"{name}/{version} is not pinned; pinned: {', '.join(map(str, pinned)) or 'none'}")
+        rest = tuple(each for each in pinned if each != version)
+        return _change(models, name, "unpin", version, by, why, pinned=rest)
+
+
+def unload(models: Path, name: str, *, by: str, why: str) -> Routing:
+    """Let nothing of a model be loaded until `load` says otherwise; who is what stays written down."""
+    with _held(models, name):
+        return _change(models, name, "unload", None, by, why, unloaded=True)
+
+
+def load(models: Path, name: str, *, by: str, why: str) -> Routing:
+    """Take back `unload`."""
+    with _held(models, name):
+        return _change(models, name, "load", None, by, why, unloaded=False)
 
 
 def _before(events: list[Event], current: int | None) -> int | None:
@@ -109,12 +222,38 @@ def _before(events: list[Event], current: int | None) -> int | None:
     return None
 
 
-def _require(models: Path, name: str, version: int) -> None:
+@contextmanager
+def _held(models: Path, name: str) -> Iterator[None]:
+    """The model's folder for a change of its routing. Raises RoutingError where there is no such model."""
+    _versions(models, name)
+    with bundle.locked(models / name):
+        yield
+
+
+def _verified(models: Path, name: str, version: int) -> None:
+    _require(models, name, version)
+    bundle.verify(bundle.read_version(models, name, version))
+
+
+def _require_production(models: Path, name: str, version: int, role: Role) -> None:
+    production = read(models, name).production
+    if production is None:
+        raise RoutingError(f"{name} has no production version for a {role} to stand beside; promote one first")
+    if production == version:
+        raise RoutingError(f"{name}/{version} is production: a {role} is another version")
+
+
+def _versions(models: Path, name: str) -> list[int]:
     there = bundle.versions(models, name)
     if not there:
         raise RoutingError(
             f"there is no model {name!r} in {models}; models: {', '.join(bundle.names(models)) or 'none'}"
         )
+    return there
+
+
+def _require(models: Path, name: str, version: int) -> None:
+    there = _versions(models, name)
     if version not in there:
         raise RoutingError(f"{name} has no version {version}; versions: {', '.join(map(str, there))}")
 
@@ -125,18 +264,50 @@ def judged(models: Path, name: str, version: int, *, passed: bool, by: str, why:
         _note(models, name, "passed" if passed else "refused", version, by, why)
 
 
-def _change(models: Path, name: str, action: Action, version: int, by: str, why: str) -> Routing:
-    after = read(models, name).model_copy(update={"production": version})
+def _give_production(models: Path, name: str, action: Action, version: int, by: str, why: str) -> Routing:
+    """A canary or shadow that becomes production has no more to show as such."""
+    before = read(models, name)
+    ends: dict[str, Any] = {}
+    if before.canary is not None and before.canary.version == version:
+        ends["canary"] = None
+    if before.shadow == version:
+        ends["shadow"] = None
+    return _change(models, name, action, version, by, why, production=version, **ends)
+
+
+def _change(
+    models: Path,
+    name: str,
+    action: Action,
+    version: int | None,
+    by: str,
+    why: str,
+    percent: float | None = None,
+    **update: Any,  # noqa: ANN401  # fields of Routing
+) -> Routing:
+    after = read(models, name).model_copy(update=update)
     # History first: a crash in between leaves a line too many, which can be seen, and not a change nobody wrote down.
-    _note(models, name, action, version, by, why)
-    bundle.replace_file(models / name / ROUTING, after.model_dump_json().encode() + b"\n")
+    _note(models, name, action, version, by, why, percent)
+    # What is seldom there is left out where it is not, so that a Hornpipe which does not know it reads the rest.
+    seldom = {field for field in ("pinned", "unloaded") if not getattr(after, field)}
+    bundle.replace_file(models / name / ROUTING, after.model_dump_json(exclude=seldom).encode() + b"\n")
     return after
 
 
-def _note(models: Path, name: str, action: Action, version: int, by: str, why: str) -> None:
-    before = read(models, name).production
-    event = Event(at=datetime.now(UTC), action=action, from_version=before, to_version=version, by=by, why=why)
-    _append(models / name / HISTORY, event.model_dump_json(by_alias=True))
+def _note(
+    models: Path, name: str, action: Action, version: int | None, by: str, why: str, percent: float | None = None
+) -> None:
+    event = Event(
+        at=datetime.now(UTC),
+        action=action,
+        from_version=read(models, name).production,
+        to_version=version,
+        by=by,
+        why=why,
+        percent=percent,
+    )
+    seldom = {"percent"} if percent is None else set()
+    _append(models / name / HISTORY, event.model_dump_json(by_alias=True, exclude=seldom))
 
 
 def _append(path: Path, line: str) -> None:

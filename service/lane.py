@@ -1,4 +1,4 @@
-"""The runtimes of one model on one thread.
+"""The runtimes of one model, for one run at a time.
 
 Interpreters are for one thread at a time, and giving one another number of rows costs as much as running dozens of
 them. So a lane has one for each of a few batch sizes, made when it is first needed; rows are filled up to the next
@@ -32,16 +32,20 @@ def batch_sizes(variant: Variant) -> Sequence[int]:
 
 
 class Lane:
-    """Runs rows, as many as come. `make` loads another runtime of the variant; `first` is one that is there."""
+    """Runs rows, as many as come. `make` gives a runtime of the variant that nobody else uses."""
 
-    def __init__(self, make: Callable[[], Runtime], sizes: Sequence[int], first: Runtime | None = None) -> None:
+    def __init__(self, make: Callable[[], Runtime], sizes: Sequence[int]) -> None:
         self._make = make
         self._sizes = sizes
-        self._runtimes: dict[int, Runtime] = {sizes[0]: first} if first is not None else {}
+        self._runtimes: dict[int, Runtime] = {}
 
-    def warm(self, row: Encoded) -> None:
-        """Make and run every size, with copies of one row."""
-        for size in self._sizes:
+    def used(self) -> list[int]:
+        """The sizes that have been run."""
+        return list(self._runtimes)
+
+    def warm(self, row: Encoded, sizes: Sequence[int]) -> None:
+        """Make and run some sizes, with copies of one row."""
+        for size in sizes:
             self._exactly(row.take(np.zeros(size, np.int64)))
 
     def run(self, encoded: Encoded) -> Outputs:
@@ -65,6 +69,64 @@ class Lane:
         if runtime is None:
             runtime = self._runtimes[encoded.rows] = self._make()
         return runtime.run(encoded)
+
+
+class Lanes:
+    """The lanes of one model: whoever runs borrows one, and gives it back. From any thread.
+
+    There are never more than have run at once, and the last one given back, whose memory is still in the caches, is
+    lent first. `make` loads another runtime, `first` is one that is there; one that is thread-safe serves all lanes.
+    """
+
+    def __init__(self, make: Callable[[], Runtime], sizes: Sequence[int], first: Runtime) -> None:
+        self.sizes = sizes
+        self._make = make
+        self._runtimes = [first]
+        self._unused = [] if first.thread_safe else [first]
+        self._free: list[Lane] = []
+        self._lanes: list[Lane] = []
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def used(self) -> list[int]:
+        """The sizes that any lane has run."""
+        return sorted({size for lane in list(self._lanes) for size in lane.used()})
+
+    def borrow(self) -> Lane:
+        try:
+            return self._free.pop()
+        except IndexError:
+            lane = Lane(self._runtime, self.sizes)
+            self._lanes.append(lane)
+            return lane
+
+    def give_back(self, lane: Lane) -> None:
+        self._free.append(lane)
+
+    def warm(self, row: Encoded, lanes: int, sizes: Sequence[int]) -> None:
+        """Make and run so many lanes before anybody waits for them."""
+        borrowed = [self.borrow() for _ in range(lanes)]
+        for lane in borrowed:
+            lane.warm(row, sizes)
+            self.give_back(lane)
+
+    def close(self) -> None:
+        """Give all memory back. Nobody runs on a lane, and nobody will."""
+        self._free.clear()
+        self._lanes.clear()
+        while self._runtimes:
+            self._runtimes.pop().close()
+
+    def _runtime(self) -> Runtime:
+        if self._runtimes[0].thread_safe:
+            return self._runtimes[0]
+        try:
+            return self._unused.pop()
+        except IndexError:
+            runtime = self._make()
+            self._runtimes.append(runtime)
+            return runtime
 
 
 def _plan(rows: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -1,10 +1,17 @@
-"""One version of a model, proven and warm: what a registry holds and requests run on."""
+"""One version of a model, proven and warm: what a registry holds and requests run on.
+
+It lives as long as somebody holds it: the registry, or a request that has picked it. So a version that was replaced
+ends what it has begun, however long that takes, and its memory is given back after that.
+"""
 
 import hashlib
 import math
 import sys
-import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from weakref import finalize
 
 import numpy as np
 
@@ -12,9 +19,10 @@ from contract import bundle, proof, runtimes
 from contract.bundle import Bundle
 from contract.features import Encoded, Encoder
 from contract.manifest import Manifest, Variant
-from contract.runtimes import Outputs, Runtime
+from contract.routing import Role
+from contract.runtimes import Outputs
 from service.answers import Write, writer
-from service.lane import Lane, batch_sizes
+from service.lane import Lanes, batch_sizes
 from service.monitor import Monitor
 from service.queue import Queue
 from service.settings import Settings
@@ -26,26 +34,38 @@ INLINE_MICROSECONDS = 50.0
 MOST_PICTURE_VALUES = 2**26
 
 
-class LoadedModel:
-    """`why` says in a sentence why this variant runs here; `write` words its predictions."""
+@dataclass(frozen=True)
+class Candidate:
+    """A version that could be loaded: its manifest has been read, and the variant chosen that runs here, and why."""
 
-    def __init__(self, loaded: Bundle, variant: Variant, why: str, runtime: Runtime, settings: Settings) -> None:
+    bundle: Bundle
+    variant: Variant
+    why: str
+
+
+class LoadedModel:
+    """`why` says in a sentence why this variant runs here; `write` words its predictions.
+
+    The registry says in `roles` what the version is there for, and in `shadow` who gets a copy of what it answers.
+    """
+
+    def __init__(self, candidate: Candidate, lanes: Lanes, settings: Settings) -> None:
+        loaded, variant = candidate.bundle, candidate.variant
         self.bundle = loaded
         self.manifest: Manifest = loaded.manifest
-        self.why = why
+        self.why = candidate.why
         self.encoder = Encoder(loaded.manifest.features)
         self.monitor = Monitor(loaded.manifest, self.encoder)
         self.sha256 = hashlib.sha256((loaded.path / bundle.MANIFEST).read_bytes()).hexdigest()
         self.write: Write = writer(loaded.manifest.output)
         self.most_rows = min(settings.max_rows, _most_pictures(self.encoder))
+        self.roles: tuple[Role, ...] = ()
+        self.shadow: LoadedModel | None = None
+        self.lanes = lanes
         self._variant = variant
-        self._runtime = runtime
-        self._device = settings.device
-        self._sizes = batch_sizes(variant)
         self._inline_rows = _inline_rows(variant, self.encoder)
-        self._lanes = threading.local()
-        self._inline = self._queue(settings, inline=True)
-        self._threaded = self._queue(settings, inline=False)
+        self._inline = self._queue(settings.max_queue_rows, lanes=1, inline=True)
+        self._threaded = self._queue(settings.max_queue_rows, lanes=settings.threads, inline=False)
 
     @property
     def name(self) -> str:
@@ -72,31 +92,31 @@ class LoadedModel:
         """Where a request of so many rows waits: small ones run on the event loop."""
         return self._inline if rows <= self._inline_rows else self._threaded
 
-    def lane(self) -> Lane:
-        """The runtimes of the calling thread, which has to go on using them alone."""
-        lane: Lane | None = getattr(self._lanes, "lane", None)
-        if lane is None:
-            lane = self._lanes.lane = Lane(self._load, self._sizes)
-        return lane
-
     def run(self, encoded: Encoded) -> Outputs:
         """Run on the calling thread."""
-        return self.lane().run(encoded)
+        lane = self.lanes.borrow()
+        try:
+            return lane.run(encoded)
+        finally:
+            self.lanes.give_back(lane)
 
-    def warm_up(self) -> None:
-        """Make what the calling thread needs before the first request comes; the event loop calls it before a swap."""
-        lane = self._lanes.lane = Lane(self._load, self._sizes, self._runtime)
-        if self._inline_rows:
-            lane.warm(proof.encode_golden(self.bundle).take(np.zeros(1, np.int64)))
+    def warm_up(self, before: "LoadedModel | None" = None) -> None:
+        """Make what the first requests need; as much as the version before it has come to use, where there is one."""
+        row = proof.encode_golden(self.bundle).take(np.zeros(1, np.int64))
+        sizes = self.lanes.sizes
+        if before is not None and len(before.lanes) and before.lanes.sizes == sizes:
+            self.lanes.warm(row, len(before.lanes), before.lanes.used())
+        else:
+            self.lanes.warm(row, 1, sizes if self._inline_rows else sizes[:1])
 
-    def _load(self) -> Runtime:
-        return self._runtime if self._runtime.thread_safe else runtimes.load(self.bundle, self._variant, self._device)
+    def when_done(self, call: Callable[[Callable[[], None]], object]) -> None:
+        """Once nobody holds this model any more, `call` is handed the function that gives its memory back."""
+        finalize(self, call, self.lanes.close).atexit = False
 
-    def _queue(self, settings: Settings, inline: bool) -> Queue:
+    def _queue(self, most_rows: int, lanes: int, *, inline: bool) -> Queue:
         latency = self._variant.latency
         a_row = min(latency["1"].p50, latency["32"].p50 / 32) / 1e6
-        lanes = 1 if inline else settings.threads
-        return Queue(self.name, settings.max_queue_rows, inline, self._sizes[-1], a_row, lanes)
+        return Queue(self.name, most_rows, inline, self.lanes.sizes[-1], a_row, lanes)
 
 
 def _most_pictures(encoder: Encoder) -> int:
@@ -117,11 +137,31 @@ def _inline_rows(variant: Variant, encoder: Encoder) -> int:
     return 1 + int((INLINE_MICROSECONDS - one) / max((many - one) / 31, 1e-3))
 
 
-def load(path: Path, name: str, version: int, settings: Settings) -> LoadedModel:
-    """Read, verify, choose, load and prove one version. Raises BundleError or RuntimeUnavailable."""
-    loaded = bundle.read_version(path, name, version)
-    bundle.verify(loaded)
-    variant, why = runtimes.choose(loaded.manifest, settings.runtime, settings.device)
-    runtime = runtimes.load(loaded, variant, settings.device)
-    proof.prove(loaded, variant, runtime)
-    return LoadedModel(loaded, variant, why, runtime, settings)
+def prepare(models: Path, name: str, version: int, settings: Settings) -> Candidate:
+    """Read one version's manifest and choose its variant. Raises BundleError or RuntimeUnavailable."""
+    read = bundle.read_version(models, name, version)
+    return Candidate(read, *runtimes.choose(read.manifest, settings.runtime, settings.device))
+
+
+def load_candidate(candidate: Candidate, settings: Settings, before: LoadedModel | None = None) -> LoadedModel:
+    """Verify, load, prove and warm one version: as warm as the one before it.
+
+    Raises BundleError, RuntimeUnavailable, or what the runtime raises for a file that it cannot read.
+    """
+    bundle.verify(candidate.bundle)
+    make = partial(runtimes.load, candidate.bundle, candidate.variant, settings.device)
+    first = make()
+    lanes = Lanes(make, batch_sizes(candidate.variant), first)
+    try:
+        proof.prove(candidate.bundle, candidate.variant, first)
+        model = LoadedModel(candidate, lanes, settings)
+        model.warm_up(before)
+    except BaseException:
+        lanes.close()
+        raise
+    return model
+
+
+def load(models: Path, name: str, version: int, settings: Settings) -> LoadedModel:
+    """All of it at once, for who serves nobody meanwhile. Raises as its two halves do."""
+    return load_candidate(prepare(models, name, version, settings), settings)

@@ -62,7 +62,7 @@ class Scheduler:
         self._turn_is_due = False
         for queue in list(self._inline):
             if works := queue.take(INLINE_ROWS):
-                self._end(queue, execute(works, works[0].model.lane()))
+                self._end(queue, _run_here(works))
             if not len(queue):
                 del self._inline[queue]
         if self._inline:
@@ -133,4 +133,10 @@ class Scheduler:
 
 
 def _run_here(works: list[Work]) -> Batch:
-    return execute(works, works[0].model.lane())
+    """On the calling thread, in a lane that nobody else runs in meanwhile."""
+    lanes = works[0].model.lanes
+    lane = lanes.borrow()
+    try:
+        return execute(works, lane)
+    finally:
+        lanes.give_back(lane)

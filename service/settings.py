@@ -29,6 +29,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models_dir: Path = Field(default=Path("models"), description="Folder of the bundles.")
+    models: tuple[str, ...] = Field(default=(), description="Only these models, as `flights,digits`; else all.")
     host: str = Field(default="127.0.0.1", description="Address to listen on; the images set 0.0.0.0.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     runtime: RuntimeChoice = Field(default="auto", description="`auto`, `litert` or `savedmodel`.")

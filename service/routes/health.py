@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from service.registry import State
+from service.slot import State
 from service.state import ServiceState, state_of
 
 router = APIRouter(tags=["operations"])

@@ -9,15 +9,21 @@ from pydantic import BaseModel, ConfigDict
 from contract import bundle, routing
 from contract.errors import BundleError
 from contract.manifest import Manifest
-from service.errors import UnknownModel, UnknownVersion
-from service.registry import Slot, State
+from contract.routing import Canary, Role
+from service.errors import UnknownVersion
+from service.loaded import LoadedModel
+from service.registry import REFUSED
+from service.slot import Slot, State, VersionState, VersionStatus
 from service.state import state_of
+
+# The full reasons name paths of this machine: they are in the log.
+UNREADABLE = "its routing cannot be read; see the service's log"
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 
 class Serving(BaseModel):
-    """The version in service, how it runs and why so."""
+    """A version that is loaded, how it runs and why so."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -28,14 +34,28 @@ class Serving(BaseModel):
     sha256: str
 
 
+class LoadedVersion(BaseModel):
+    """A version that is loaded or is to be, and what for; `refused` says why it does not load."""
+
+    version: int
+    roles: list[Role]
+    state: VersionState
+    serving: Serving | None
+    refused: str | None
+
+
 class ModelSummary(BaseModel):
     """A model: `production` is wished for, `serving` is what answers; `refused` says why they differ."""
 
     name: str
     state: State
     production: int | None
+    canary: Canary | None
+    shadow: int | None
+    pinned: list[int]
     serving: Serving | None
     refused: str | None
+    loaded: list[LoadedVersion]
 
 
 class ModelList(BaseModel):
@@ -74,9 +94,7 @@ def model(request: Request, name: str) -> ModelDetail:
     """Its versions, what serves and how that came to be. Runs on a thread: it reads files."""
     state = state_of(request.app)
     folder = state.settings.models_dir
-    slot = next((slot for slot in state.registry.slots() if slot.name == name), None)
-    if slot is None:
-        raise UnknownModel(f"there is no model {name[:64]!r} here")
+    slot = state.registry.slot(name)
     history = [event.model_dump(mode="json", by_alias=True) for event in reversed(routing.history(folder, name))]
     versions = [each for version in bundle.versions(folder, name) if (each := _version(folder, name, version))]
     return ModelDetail(**_summary(slot).model_dump(), versions=versions, history=history)
@@ -95,17 +113,40 @@ def manifest(request: Request, name: str, version: int) -> Manifest:
 
 
 def _summary(slot: Slot) -> ModelSummary:
-    loaded = slot.serving
-    serving = loaded and Serving(
-        version=loaded.version,
-        runtime=loaded.runtime,
-        variant=loaded.variant,
-        why=loaded.why,
-        sha256=loaded.sha256,
+    refused = REFUSED if slot.wanted in slot.refusals else UNREADABLE if slot.unreadable else None
+    return ModelSummary(
+        name=slot.name,
+        state=slot.state,
+        production=slot.routing.production,
+        canary=slot.routing.canary,
+        shadow=slot.routing.shadow,
+        pinned=list(slot.routing.pinned),
+        serving=_serving(slot.serving),
+        refused=refused,
+        loaded=[_loaded(status) for status in slot.versions()],
     )
-    # The full reason names paths of this machine: it is in the log.
-    refused = "this version did not load or prove itself; see the service's log" if slot.refused else None
-    return ModelSummary(name=slot.name, state=slot.state, production=slot.wanted, serving=serving, refused=refused)
+
+
+def _loaded(status: VersionStatus) -> LoadedVersion:
+    return LoadedVersion(
+        version=status.version,
+        roles=list(status.roles),
+        state=status.state,
+        serving=_serving(status.model),
+        refused=REFUSED if status.refused else None,
+    )
+
+
+def _serving(model: LoadedModel | None) -> Serving | None:
+    if model is None:
+        return None
+    return Serving(
+        version=model.version,
+        runtime=model.runtime,
+        variant=model.variant,
+        why=model.why,
+        sha256=model.sha256,
+    )
 
 
 def _version(folder: Path, name: str, version: int) -> VersionSummary | None:
