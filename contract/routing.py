@@ -80,6 +80,13 @@ class Routing(_Part):
                 found[version] = (*found.get(version, ()), role)
         return found
 
+    def words(self) -> str:
+        """In one line: production 3, canary 4 (5%), shadow none, pinned 1, 2."""
+        canary = f"{self.canary.version} ({self.canary.percent:g}%)" if self.canary else "none"
+        pinned = ", ".join(map(str, self.pinned)) or "none"
+        words = f"production {self.production or 'none'}, canary {canary}, shadow {self.shadow or 'none'}"
+        return f"{words}, pinned {pinned}" + (", unloaded" if self.unloaded else "")
+
 
 class Event(_Part):
     """One line of the history: `from` is production as it was, `to` the version that the action is about."""
