@@ -1,39 +1,51 @@
 """Settings, app, uvicorn: `python -m service`, which is what `hornpipe serve` runs."""
 
-import logging
 import os
+import resource
 import signal
 import sys
 
 from contract import runtimes
 from contract.errors import HornpipeError
+from service import logs, tracing
 from service.app import create_app
-from service.server import server
-from service.settings import Settings, from_environment
+from service.guard import require_safe
+from service.journal import Journal
+from service.logs import AccessLog
+from service.server import Server, server
+from service.settings import from_environment
 
 
 def main() -> int:
     """Serve until SIGTERM or Ctrl-C. Exit codes: 0 stopped, 2 misconfigured, 3 could not listen."""
     try:
-        settings = from_environment(os.environ)
-        runtimes.require(settings.runtime, settings.device)
+        running = prepare()
     except HornpipeError as error:
         print(error, file=sys.stderr)  # noqa: T201  # before there is a log
         return 2
-    return serve(settings)
-
-
-def serve(settings: Settings) -> int:
-    """Run the service in this process."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
-    running = server(create_app(settings), settings)
+    _allow_many_connections()
     # Uvicorn raises what it caught once more when it is done; by then there is nothing left to stop.
     for caught in (signal.SIGTERM, signal.SIGINT):
         signal.signal(caught, lambda *_: None)
     running.run()
     return 0
+
+
+def prepare() -> Server:
+    """A server as the environment says, which does not listen yet. Raises what is wrong with it."""
+    settings = from_environment(os.environ)
+    runtimes.require(settings.runtime, settings.device)
+    require_safe(settings)
+    tracer = tracing.make(os.environ)
+    writer = logs.configure(settings.log_level, settings.log_format, sys.stderr.buffer)
+    app = create_app(settings, Journal(AccessLog(writer, settings.access_log), tracer))
+    return server(app, settings)
+
+
+def _allow_many_connections() -> None:
+    """Every connection is an open file, of which a process may have a thousand unless it asks for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

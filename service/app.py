@@ -16,14 +16,20 @@ from starlette.exceptions import HTTPException
 from contract.errors import HornpipeError
 from contract.features import Problem, show
 from service import openapi
+from service.cors import Cors, WithoutPreflights
 from service.dispatch import Table
-from service.endpoint import Endpoint, Handle, Refuse
+from service.endpoint import Endpoint, Front, Handle, Refuse
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, RequestIds, answer_to, body, body_of
+from service.guard import Guard
 from service.inference import Inference
+from service.journal import Journal
+from service.logs import AccessLog
 from service.metrics import NO_MODEL, Metrics
 from service.registry import Registry
-from service.routes import health, models, predict
+from service.routes import docs, health, models, openinference, predict, tfserving
+from service.routes.openinference import OpenInference
 from service.routes.predict import Predict
+from service.routes.tfserving import TensorFlowServing
 from service.server import limits
 from service.settings import Settings
 from service.state import ServiceState, state_of
@@ -31,10 +37,11 @@ from service.state import ServiceState, state_of
 log = logging.getLogger("hornpipe")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, journal: Journal | None = None) -> FastAPI:
     """Every part is made here and handed to those that need it. Nothing is loaded before the lifespan begins.
 
-    The hot paths are not the app's: server.py hands their table to the protocol below it.
+    The hot paths are not the app's: server.py hands their table to the protocol below it, and puts the gate before the
+    app. Without a journal nothing is written down. Raises KeysError.
     """
     registry = Registry(settings)
     metrics = Metrics(CollectorRegistry(), registry.monitors, registry.serving)
@@ -42,12 +49,18 @@ def create_app(settings: Settings) -> FastAPI:
     registry.attach(metrics, predict.PATH)
     ids = RequestIds()
     inference = Inference(registry, metrics, settings.threads, settings.max_rows)
+    journal = journal or Journal(AccessLog(None, 0.0))
+    inference.traces = journal.traces
+    guard = Guard(settings)
+    cors = Cors(settings.cors_origins) if settings.cors_origins else None
+    front = Front(metrics, ids, settings.timeout_ms / 1000, guard, cors, journal)
 
     app = FastAPI(
         title="Hornpipe",
         summary="Predictions from proven Keras models.",
         version=version("hornpipe"),
         lifespan=_lifespan,
+        docs_url=None,  # FastAPI's own page has its scripts from somewhere else
         redoc_url=None,
         exception_handlers={
             HornpipeError: _on_own_error,
@@ -56,23 +69,27 @@ def create_app(settings: Settings) -> FastAPI:
             Exception: _on_defect,
         },
     )
-    dispatch = hot_paths(inference, settings, metrics, ids)
-    app.state.service = ServiceState(settings, registry, inference, metrics, ids, dispatch, limits(settings))
+    table = hot_paths(inference, registry, settings, front)
+    dispatch = WithoutPreflights(table) if cors is not None else table
+    app.state.service = ServiceState(settings, registry, inference, metrics, front, dispatch, limits(settings))
+    app.include_router(docs.router)
     app.include_router(health.router)
     app.include_router(models.router)
     app.openapi = lambda: openapi.describe(app, registry)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
-def hot_paths(inference: Inference, settings: Settings, metrics: Metrics, ids: RequestIds) -> Table:
+def hot_paths(inference: Inference, registry: Registry, settings: Settings, front: Front) -> Table:
     """What is answered below ASGI: every protocol's inference."""
-    own = Predict(inference, metrics, settings.max_rows)
-    timeout = settings.timeout_ms / 1000
+    own = Predict(inference, front.metrics, settings.max_rows)
 
     def endpoint(route: str, handle: Handle, refuse: Refuse) -> Endpoint:
-        return Endpoint(route, handle, refuse, metrics, ids, timeout, guard=None)
+        return Endpoint(route, handle, refuse, front)
 
-    return Table({predict.PATH.encode(): endpoint(predict.PATH, own.handle, predict.refuse)})
+    exact = {predict.PATH.encode(): endpoint(predict.PATH, own.handle, predict.refuse)}
+    tensorflow = TensorFlowServing(inference, registry, settings.max_body_bytes)
+    open_inference = OpenInference(inference, registry, settings.max_body_bytes)
+    return Table(exact, [*tfserving.paths(tensorflow, front), *openinference.paths(open_inference, front)])
 
 
 @asynccontextmanager
@@ -89,6 +106,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await watching
         registry.close()
         inference.close()
+        await asyncio.to_thread(state_of(app).front.journal.close)
 
 
 def _log_death(task: "asyncio.Task[None]") -> None:
@@ -97,7 +115,7 @@ def _log_death(task: "asyncio.Task[None]") -> None:
 
 
 async def _on_own_error(request: Request, error: Exception) -> Response:
-    request_id = state_of(request.app).ids.next()
+    request_id: str = request.state.request_id
     if answer_to(error) is INTERNAL:
         log.error("request %s failed", request_id, exc_info=error)
     return _respond(*body_of(error, request_id), request_id)
@@ -110,14 +128,14 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
         Problem(".".join(map(str, each["loc"])), "does not fit", each["msg"], show(each["input"]))
         for each in error.errors()
     ]
-    request_id = state_of(request.app).ids.next()
+    request_id: str = request.state.request_id
     return _respond(*body_of(InvalidRequest("the request does not fit", problems), request_id), request_id)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     """A path or method that Starlette does not know."""
     assert isinstance(error, HTTPException)  # noqa: S101  # for the type checker; Starlette dispatches by class
-    request_id = state_of(request.app).ids.next()
+    request_id: str = request.state.request_id
     phrase = HTTPStatus(error.status_code).phrase.lower()
     answer = Answer(error.status_code, phrase.replace(" ", "_")) if error.status_code != 404 else NOT_FOUND
     text = f"{request.method} {request.url.path[:200]}: {phrase}; see /docs"
@@ -128,7 +146,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 async def _on_defect(request: Request, error: Exception) -> Response:
     """What nobody foresaw. Starlette raises it again after the answer, and uvicorn logs it with its traceback."""
-    request_id = state_of(request.app).ids.next()
+    request_id: str = request.state.request_id
     log.error("request %s failed: %s", request_id, type(error).__name__)
     return _respond(*body_of(error, request_id), request_id)
 

@@ -10,6 +10,7 @@ from service.http import Request
 
 if TYPE_CHECKING:
     from service.loaded import LoadedModel
+    from service.tracing import Ran
 
 Priority = Literal["interactive", "batch"]
 
@@ -27,10 +28,11 @@ class Ids(Protocol):
 class Call:
     """`deadline` is in perf_counter's seconds; `key` decides, where traffic is split, which version answers.
 
-    `model` is set once it is known. `decoding` is when work on the body began.
+    `model` is set once it is known. `decoding` is when work on the body began, `ran` when its rows were queued and run,
+    where somebody wants to know.
     """
 
-    __slots__ = ("deadline", "decoding", "id", "key", "model", "priority", "request")
+    __slots__ = ("deadline", "decoding", "id", "key", "model", "priority", "ran", "request")
 
     def __init__(self, request: Request, request_id: str, deadline: float, priority: Priority, key: bytes) -> None:
         self.request = request
@@ -40,6 +42,7 @@ class Call:
         self.key = key
         self.model: LoadedModel | None = None
         self.decoding = request.received
+        self.ran: Ran | None = None
 
     @property
     def gone(self) -> bool:
@@ -49,12 +52,16 @@ class Call:
 
 def begin(request: Request, ids: Ids, timeout: float) -> Call:
     """A call for a request, with its id, deadline and priority; `timeout` seconds are the default and the most."""
-    headers = request.headers
-    given = headers.get(b"x-request-id")
-    request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else ids.next()
-    call = Call(request, request_id, request.received + timeout, "interactive", given or b"")
+    key = request.headers.get(b"x-request-id", b"")
+    call = Call(request, request_id(request, ids), request.received + timeout, "interactive", key)
     call.decoding = perf_counter()
     return call
+
+
+def request_id(request: Request, ids: Ids) -> str:
+    """The client's own where it sends one that can be written down anywhere, else a new one."""
+    given = request.headers.get(b"x-request-id")
+    return given.decode() if given and _REQUEST_ID.fullmatch(given) else ids.next()
 
 
 def read_headers(call: Call, timeout: float) -> None:

@@ -1,16 +1,19 @@
 """What the hot paths of all protocols share: an id, a deadline, the guard, the counts, and an answer whatever happens.
 
+The guard is asked before the body is there: who may not ask cannot make us hold what he sends.
+
 A protocol brings two functions: `handle` answers a call or raises an error of the service's tree, and `refuse` words
 such an error as its clients expect it.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
 
 from contract.errors import HornpipeError
 from service.call import Call, Ids, begin, read_headers
+from service.cors import Cors
 from service.errors import (
     INTERNAL,
     BodyTooLarge,
@@ -18,16 +21,19 @@ from service.errors import (
     DeadlineExceeded,
     NotReady,
     Overloaded,
+    RateLimited,
+    RequestError,
     TooManyRows,
     WrongMethod,
     answer_to,
 )
+from service.guard import Guard, describe
 from service.http import Header, Request, Response
+from service.journal import Journal
 from service.metrics import NO_MODEL, Metrics, Outcome, Reason
 
 log = logging.getLogger("hornpipe.request")
 
-_NOBODY = Response(499, b"")
 
 Handle = Callable[[Call], Awaitable[Response]]
 Refuse = Callable[[Exception, Call, tuple[Header, ...]], Response]
@@ -38,62 +44,81 @@ _REASONS: dict[type[Exception], Reason] = {
     BodyTooLarge: "body_too_large",
     TooManyRows: "too_many_rows",
     NotReady: "not_ready",
+    RateLimited: "rate_limited",
 }
 
 
-class Guard(Protocol):
-    """Who may ask, and how often."""
+@dataclass(frozen=True)
+class Front:
+    """What all endpoints share. `timeout` is the seconds that a request may take.
 
-    def admit(self, call: Call) -> None:
-        """Raises a RequestError for who may not."""
+    `cors` is None where no web page of others may read anything.
+    """
+
+    metrics: Metrics
+    ids: Ids
+    timeout: float
+    guard: Guard
+    cors: Cors | None
+    journal: Journal
 
 
 class Endpoint:
-    """A hot path. `timeout` is the seconds that a request may take."""
+    """A hot path. `route` is its template, by which its scope is found: what it needs to be answered a `method`."""
 
-    def __init__(
-        self,
-        route: str,
-        handle: Handle,
-        refuse: Refuse,
-        metrics: Metrics,
-        ids: Ids,
-        timeout: float,
-        guard: Guard | None,
-    ) -> None:
+    def __init__(self, route: str, handle: Handle, refuse: Refuse, front: Front, method: str = "POST") -> None:
         self.route = route
         self._handle = handle
         self._refuse = refuse
-        self._metrics = metrics
-        self._ids = ids
-        self._timeout = timeout
-        self._guard = guard
+        self._metrics = front.metrics
+        self._ids = front.ids
+        self._timeout = front.timeout
+        self._ask = front.guard.of(method, route)
+        self._cors = front.cors
+        self._journal = front.journal
+
+    def admit(self, request: Request) -> HornpipeError | None:
+        """Why a request may not pass, if it may not. Who is not asked here, before the body comes, is asked later."""
+        if self._ask is not None:
+            try:
+                request.caller = self._ask(request.headers)
+            except RequestError as error:
+                return error
+        return None
 
     async def __call__(self, request: Request) -> Response:
         call = begin(request, self._ids, self._timeout)
         outcome: Outcome = "ok"
         try:
+            if self._ask is not None and request.caller is None:
+                request.caller = self._ask(request.headers)
             read_headers(call, self._timeout)
-            if self._guard is not None:
-                self._guard.admit(call)
             response = await self._handle(call)
         except ClientGone:
-            outcome, response = "gone", _NOBODY
+            outcome, response = "gone", Response(499, b"")
         except Exception as error:  # whatever it is, the client gets an answer and the log gets the rest
             outcome, response = self._failed(error, call)
-        self._count(call, outcome)
+        self._finish(call, outcome, response)
         return response
 
     def refuse(self, request: Request, error: HornpipeError) -> Response:
         """The answer to a request whose body is not read."""
         call = begin(request, self._ids, self._timeout)
         outcome, response = self._failed(error, call)
-        self._count(call, outcome)
+        self._finish(call, outcome, response)
         return response
 
-    def _count(self, call: Call, outcome: Outcome) -> None:
+    def _finish(self, call: Call, outcome: Outcome, response: Response) -> None:
+        """What is done with every answer: count it, write it down, say who may read it."""
         model = call.model.name if call.model else NO_MODEL
         self._metrics.request(model, self.route, outcome, perf_counter() - call.request.received)
+        if outcome != "ok" or self._journal.eager:
+            named = f"{call.model.name}/{call.model.version}" if call.model else ""
+            self._journal.note(
+                call.request, call.id, self.route, response.status, named, call.ran, failed=outcome != "ok"
+            )
+        if self._cors is not None:
+            response.headers += self._cors.headers(call.request.headers)
 
     def _failed(self, error: Exception, call: Call) -> tuple[Outcome, Response]:
         status = answer_to(error).status
@@ -109,9 +134,7 @@ def _headers(error: Exception, call: Call) -> tuple[Header, ...]:
     headers = [(b"x-request-id", call.id.encode())]
     if isinstance(error, WrongMethod):
         headers.append((b"allow", b"POST"))
-    if (seconds := getattr(error, "retry_after", None)) is not None:
-        headers.append((b"retry-after", str(seconds).encode()))
-    return tuple(headers)
+    return (*headers, *describe(error))
 
 
 def _outcome(status: int) -> Outcome:

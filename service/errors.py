@@ -16,8 +16,10 @@ HornpipeError
 │   ├── RateLimited         more often than the key may ask
 │   ├── MalformedHTTP       what came is no request that one may rely on
 │   │   └── HeadTooLarge    its first line and headers have too many bytes
+│   ├── TooSlow             the request did not arrive in time
 │   ├── Overloaded          full: come back after `retry_after` seconds
-│   │   └── BuffersFull     too many bodies are being received at once
+│   │   ├── BuffersFull     too many bodies are being received at once
+│   │   └── TooManyConnections
 │   └── DeadlineExceeded    its time was over before it could run
 └── NotReady                nothing serves yet
     └── LoadRefused         what was asked to be loaded did not load
@@ -105,6 +107,10 @@ class HeadTooLarge(MalformedHTTP):
     """The first line and the headers together are larger than any client needs."""
 
 
+class TooSlow(RequestError):
+    """The client took longer to send its request than HORNPIPE_RECEIVE_SECONDS."""
+
+
 class Overloaded(RequestError):
     """As many rows wait as may, or more than can be run in time."""
 
@@ -115,6 +121,10 @@ class Overloaded(RequestError):
 
 class BuffersFull(Overloaded):
     """The bodies that are being received fill their memory."""
+
+
+class TooManyConnections(Overloaded):
+    """More than HORNPIPE_MAX_CONNECTIONS."""
 
 
 class DeadlineExceeded(RequestError):
@@ -153,6 +163,7 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     UnknownVersion: Answer(404, "unknown_version"),
     UnknownLabel: Answer(404, "unknown_label"),
     WrongMethod: Answer(405, "method_not_allowed"),
+    TooSlow: Answer(408, "too_slow"),
     BodyTooLarge: Answer(413, "body_too_large"),
     UnsupportedMedia: Answer(415, "unsupported_media_type"),
     InvalidRequest: Answer(422, "invalid_request"),
@@ -161,6 +172,7 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     HeadTooLarge: Answer(431, "head_too_large"),
     Overloaded: Answer(503, "overloaded"),
     BuffersFull: Answer(503, "buffers_full"),
+    TooManyConnections: Answer(503, "too_many_connections"),
     DeadlineExceeded: Answer(504, "deadline_exceeded"),
     NotReady: Answer(503, "not_ready"),
 }
@@ -172,6 +184,7 @@ GRPC_CODES: dict[int, int] = {
     403: 7,  # PERMISSION_DENIED
     404: 5,  # NOT_FOUND
     405: 12,  # UNIMPLEMENTED
+    408: 4,  # DEADLINE_EXCEEDED
     413: 8,  # RESOURCE_EXHAUSTED
     415: 3,  # INVALID_ARGUMENT
     422: 3,  # INVALID_ARGUMENT

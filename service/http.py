@@ -12,10 +12,11 @@ class Request:
     """One request, whole: its body has arrived. `received` is when its head did, in perf_counter's seconds.
 
     `headers` are by lower-case name; of one that comes twice, the last. `gone` is set when the client goes away:
-    whatever has not begun to run for it need not begin any more.
+    whatever has not begun to run for it need not begin any more. `peer` is the client's address and port, `caller` the
+    name of the key it came with: None while the guard has not been asked.
     """
 
-    __slots__ = ("body", "gone", "headers", "method", "received", "target")
+    __slots__ = ("body", "caller", "gone", "headers", "method", "peer", "received", "target")
 
     def __init__(self, method: str, target: bytes, headers: list[Header]) -> None:
         self.method = method
@@ -24,6 +25,8 @@ class Request:
         self.body = b""
         self.received = perf_counter()
         self.gone = False
+        self.peer: tuple[str, int] | None = None
+        self.caller: str | None = None
 
     @property
     def path(self) -> bytes:

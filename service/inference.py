@@ -13,6 +13,7 @@ from service.loaded import LoadedModel
 from service.metrics import Metrics
 from service.registry import Registry
 from service.scheduler import Scheduler
+from service.tracing import Ran
 from service.work import Batch, Make, Result, Work
 
 # Tensors of so many values are read on the thread of their model: it takes longer than the event loop has time for.
@@ -27,6 +28,7 @@ class Inference:
         self._metrics = metrics
         self._most_rows = most_rows
         self._scheduler = Scheduler(threads, self._ran)
+        self.traces = False  # whether calls shall say when they ran
 
     def pick(
         self, call: Call, name: str | None = None, version: int | None = None, label: str | None = None
@@ -100,5 +102,7 @@ class Inference:
             timings.decode.observe(work.queued - work.call.decoding)
             timings.queue.observe(batch.started - work.queued)
             timings.run.observe(seconds)
+            if self.traces:
+                work.call.ran = Ran(work.queued, batch.started, batch.ended)
         if batch.encoded is not None:
             model.monitor.observe(batch.encoded, batch.outputs, rows)

@@ -16,18 +16,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from contract.errors import HornpipeError
-from service.errors import BodyTooLarge, BuffersFull
+from service.errors import BodyTooLarge, BuffersFull, TooManyConnections, TooSlow
 from service.http import Request, Response
 from service.steps import Crowd, Steps
-
-_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+from service.strict import StrictProtocol
 
 
 class HotEndpoint(Protocol):
-    """Answers whole requests. Neither call raises."""
+    """Answers whole requests. None of the calls raises."""
+
+    def admit(self, request: Request) -> HornpipeError | None:
+        """Why a request may not pass, of which only the head is there."""
 
     def __call__(self, request: Request) -> Coroutine[Any, Any, Response]: ...
 
@@ -49,7 +51,9 @@ class Limits:
     buffered: int
     receive: float
     idle: float
+    connections: int
     buffering: int = 0
+    unsent: int = 0
     crowd: Crowd = field(default_factory=Crowd)
     defaults: bytes = b""  # the headers of every response, renewed as the date goes on
 
@@ -73,6 +77,7 @@ class Exchange:
         self.queued = queued  # behind another one on the same connection
         self.more_body = True
         self.response_complete = False
+        self.refused: HornpipeError | None = None  # while it was queued
         self.parts: list[bytes] = []
         self.size = 0
         self.steps: Steps | None = None
@@ -86,7 +91,7 @@ class Exchange:
         self.request.gone = gone
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(StrictProtocol):
     """One connection."""
 
     def __init__(self, dispatch: Dispatch, limits: Limits, **of_uvicorn: Any) -> None:  # noqa: ANN401  # its own
@@ -94,10 +99,15 @@ class HotProtocol(HttpToolsProtocol):
         self._dispatch = dispatch
         self._limits = limits
         self._exchange: Exchange | None = None  # whose body is being received
-        self._running: Exchange | None = None
         self._quiet_since = self.loop.time()
         self._receiving = False
         self._stuck_since: float | None = None
+        self._unsent = 0
+
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401  # asyncio's
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            self.give_up(TooManyConnections("too many connections; try again shortly"))
 
     # What the parser finds
 
@@ -105,35 +115,46 @@ class HotProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._receiving = True
+        self.current = None
+        self.in_head = self._receiving = True
         self._quiet_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
+        self.check_head()
+        if self.upgrades:
+            return
         method, url = self.parser.get_method(), self.url
-        path = url.partition(b"?")[0]
-        endpoint = self._dispatch.find(method, path) if not self.parser.should_upgrade() else None
+        endpoint = self._dispatch.find(method, url.partition(b"?")[0])
         if endpoint is None:
             self._exchange = None
             self._begin_asgi()
+            self.current = self.cycle
             return
         busy = self.cycle is not None and not self.cycle.response_complete
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        exchange = Exchange(endpoint, Request(method.decode("ascii"), url, self.headers), keep_alive, busy)
-        self._exchange = self.cycle = exchange  # type: ignore[assignment]  # see Exchange
+        request = Request(method.decode("ascii"), url, self.headers)
+        request.peer = self.client
+        self.check_coding(request.headers)
+        exchange = Exchange(endpoint, request, keep_alive, busy)
+        self._exchange = self.cycle = self.current = exchange  # type: ignore[assignment]  # see Exchange
         if busy:
             self.flow.pause_reading()
-            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
-        length = exchange.request.headers.get(b"content-length", b"0")
+            self.pipeline.appendleft((exchange, self.app))
+        elif (error := endpoint.admit(request)) is not None:
+            self._refuse(exchange, error)
+            return
+        length = request.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limits.body:
             self._refuse(exchange, BodyTooLarge(f"the body has {int(length)} bytes, the limit is {self._limits.body}"))
         elif self.expect_100_continue and not busy:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        self.went_on = True
         exchange = self._exchange
         if exchange is None:
             super().on_body(body)
-        elif not exchange.response_complete:  # else it was refused, and the rest is read to be dropped
+        elif not exchange.response_complete and exchange.refused is None:  # else the rest is read to be dropped
             exchange.parts.append(body)
             exchange.size += len(body)
             self._limits.buffering += len(body)
@@ -143,7 +164,9 @@ class HotProtocol(HttpToolsProtocol):
                 self._refuse(exchange, BuffersFull("too many bodies are being received; try again shortly"))
 
     def on_message_complete(self) -> None:
-        self._receiving = False
+        if self.upgrades:
+            return
+        self._receiving, self.current = False, None
         exchange = self._exchange
         if exchange is None:
             super().on_message_complete()
@@ -164,25 +187,28 @@ class HotProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:  # noqa: ANN401  # Uvicorn's
         """Called by Uvicorn too, for what waited behind another request."""
+        self.running = cycle
         if not isinstance(cycle, Exchange):
             super()._start_asgi_task(cycle, app)
             return
         cycle.queued = False
-        if not cycle.more_body and not cycle.response_complete:
+        if cycle.refused is not None:
+            self._refuse(cycle, cycle.refused)
+        elif not cycle.more_body:
             self._start(cycle)
 
     def _start(self, exchange: Exchange) -> None:
         exchange.request.body = exchange.parts[0] if len(exchange.parts) == 1 else b"".join(exchange.parts)
         self._drop_parts(exchange)
-        self._running = exchange
+        self.running = exchange
         exchange.steps = Steps(exchange.endpoint(exchange.request), partial(self._write, exchange))
         self._limits.crowd.add(exchange.steps)
 
     def _refuse(self, exchange: Exchange, error: HornpipeError) -> None:
         """Answer before the body is there; the rest of it is read and dropped."""
         self._drop_parts(exchange)
-        if exchange.queued:  # its turn to be answered has not come: the connection cannot be kept in order
-            self.transport.close()
+        if exchange.queued:  # its turn to be answered has not come
+            exchange.refused = error
         else:
             self._write(exchange, exchange.endpoint.refuse(exchange.request, error))
 
@@ -198,11 +224,12 @@ class HotProtocol(HttpToolsProtocol):
             len(response.content),
             named,
             closing,
-            response.content,
+            response.content if exchange.request.method != "HEAD" else b"",
         )
         self.transport.write(answer)
         exchange.response_complete = True
-        exchange.steps = self._running = None
+        exchange.steps = self.running = None
+        exchange.request.body = b""  # an idle connection holds on to its last exchange
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
@@ -211,8 +238,10 @@ class HotProtocol(HttpToolsProtocol):
         """As Uvicorn's, but without a timer for each request: `expire` looks at all connections once a second."""
         self._quiet_since = self.loop.time()
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
+        if not self.transport.is_closing() and not self.flow.write_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
@@ -224,22 +253,44 @@ class HotProtocol(HttpToolsProtocol):
         waits_for_us = self.cycle is not None and not self.cycle.response_complete and not self._receiving
         if self._stuck_since is not None and now - self._stuck_since > self._limits.receive:
             self.transport.abort()  # it does not read our answer
-        elif self._receiving and now - self._quiet_since > self._limits.receive:
-            self.transport.write(_TOO_SLOW)
-            self.transport.close()
+        elif self._receiving and not self.flow.read_paused and now - self._quiet_since > self._limits.receive:
+            self._end_receiving()
         elif not self._receiving and not waits_for_us and now - self._quiet_since > self._limits.idle:
             self.transport.close()
 
+    def _end_receiving(self) -> None:
+        if self.current is not None and self.current.response_complete:
+            self.transport.close()
+        else:
+            self.give_up(TooSlow(f"the request did not arrive within {self._limits.receive:g} s"))
+
     def pause_writing(self) -> None:
+        """The client does not read as fast as we write: until it does, it is not asked for more, nor served more."""
         super().pause_writing()
         self._stuck_since = self.loop.time()
+        self._unsent = self.transport.get_write_buffer_size()
+        self._limits.unsent += self._unsent
+        if self._limits.unsent > self._limits.buffered:
+            self.transport.abort()
+        else:
+            self.flow.pause_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._sent()
+        if self.running is None or self.running.response_complete:
+            self._go_on()
+        else:
+            self.flow.resume_reading()
+
+    def _sent(self) -> None:
         self._stuck_since = None
+        self._limits.unsent -= self._unsent
+        self._unsent = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for exchange in (self._running, self._exchange, *(cycle for cycle, _ in self.pipeline)):
+        self._sent()
+        for exchange in (self.running, self._exchange, *(cycle for cycle, _ in self.pipeline)):
             if isinstance(exchange, Exchange):
                 exchange.request.gone = True
                 self._drop_parts(exchange)

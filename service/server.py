@@ -12,6 +12,8 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from service import tls
+from service.gate import Gate
 from service.protocol import HotProtocol, Limits
 from service.settings import Settings
 from service.state import ServiceState, state_of
@@ -20,13 +22,19 @@ log = logging.getLogger("hornpipe")
 
 TICKS_A_SECOND = 10  # Uvicorn's
 
+# Of every answer. Predictions are nobody's to keep, and no browser shall take for a page what is none.
+HEADERS = [("x-content-type-options", "nosniff"), ("cache-control", "no-store")]
+# Where there is HTTPS, browsers shall not go back to HTTP for a year (RFC 6797).
+SECURE = [("strict-transport-security", "max-age=31536000")]
+
 
 class Server(uvicorn.Server):
     """Says no at /readyz before it stops listening, ends with 0 after SIGTERM, closes connections that stand still."""
 
-    def __init__(self, config: uvicorn.Config, state: ServiceState) -> None:
+    def __init__(self, config: uvicorn.Config, state: ServiceState, certificate: tls.Certificate | None) -> None:
         super().__init__(config)
         self._state = state
+        self._certificate = certificate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -44,6 +52,9 @@ class Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, HotProtocol):
                     connection.expire(now)
+            self._state.front.guard.refresh()
+            if self._certificate is not None:
+                self._certificate.refresh()
         return ends
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -58,11 +69,13 @@ class Server(uvicorn.Server):
 
 
 def server(app: FastAPI, settings: Settings) -> Server:
-    """A server for an app that `create_app` has made; it does not listen yet."""
+    """A server for an app that `create_app` has made; it does not listen yet. Raises SettingsError."""
     state = state_of(app)
+    front = state.front
     protocol: Any = partial(HotProtocol, state.dispatch, state.limits)
+    certificate = tls.of(settings)
     config = uvicorn.Config(
-        app,
+        Gate(app, front.guard, front.cors, front.journal, front.ids),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -72,8 +85,10 @@ def server(app: FastAPI, settings: Settings) -> Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here depends on the client's address
+        headers=HEADERS + (SECURE if certificate is not None else []),
+        ssl_context_factory=(lambda *_: certificate.context) if certificate is not None else None,
     )
-    return Server(config, state)
+    return Server(config, state, certificate)
 
 
 def limits(settings: Settings) -> Limits:
@@ -83,4 +98,5 @@ def limits(settings: Settings) -> Limits:
         buffered=settings.max_buffered_bytes,
         receive=settings.receive_seconds,
         idle=settings.idle_seconds,
+        connections=settings.max_connections,
     )

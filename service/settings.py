@@ -1,11 +1,13 @@
 """Settings from HORNPIPE_* environment variables: read once at start, checked all at once, never changed."""
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from contract.errors import HornpipeError
 from contract.runtimes import DeviceChoice, RuntimeChoice
@@ -13,6 +15,8 @@ from contract.runtimes import DeviceChoice, RuntimeChoice
 PREFIX = "HORNPIPE_"
 # Variables with our prefix that other parts of Hornpipe read.
 _OTHERS = frozenset({"HORNPIPE_REVISION"})
+# As browsers write it: lower case, no path, no slash at the end.
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-\[\]:]+")
 
 
 def _processors() -> int:
@@ -32,6 +36,9 @@ class Settings(BaseModel):
     models: tuple[str, ...] = Field(default=(), description="Only these models, as `flights,digits`; else all.")
     host: str = Field(default="127.0.0.1", description="Address to listen on; the images set 0.0.0.0.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of gRPC, on the same address; nothing listens without it."
+    )
     runtime: RuntimeChoice = Field(default="auto", description="`auto`, `litert` or `savedmodel`.")
     device: DeviceChoice = Field(default="auto", description="`auto`, `cpu` or `gpu`.")
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1, description="Larger bodies get 413.")
@@ -50,6 +57,25 @@ class Settings(BaseModel):
     threads: int = Field(
         default_factory=_processors, ge=1, description="Models that run side by side; by default the processors."
     )
+    max_connections: int = Field(default=10_000, ge=1, description="More connections at once get 503 and are closed.")
+    keys_file: Path | None = Field(
+        default=None, description="Who may ask: made by `hornpipe keys`, read again when it changes."
+    )
+    insecure: bool = Field(
+        default=False, description="1: listen on a public address though no key is asked for; else that is refused."
+    )
+    open_metrics: bool = Field(default=False, description="1: /metrics needs no key, where others do.")
+    tls_cert: Path | None = Field(
+        default=None, description="PEM file of the certificate and its chain: answer HTTPS. Renewed without a restart."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of its private key, where it is another file.")
+    tls_key_password: SecretStr | None = Field(default=None, description="What the private key is encrypted with.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="PEM file of authorities: clients must have a certificate of one of them."
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="Web pages that may read answers: origins such as `https://a.example`, or `*`."
+    )
     poll_seconds: float = Field(default=0.25, gt=0, le=60, description="How often the models folder is looked at.")
     drain_seconds: float = Field(
         default=0.0, ge=0, description="After SIGTERM, how long to answer on while /readyz says no."
@@ -57,6 +83,29 @@ class Settings(BaseModel):
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="`debug`, `info`, `warning` or `error`."
     )
+    log_format: Literal["text", "json"] = Field(default="text", description="`text` or `json`: one object a line.")
+    access_log: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the requests that the log has; failures are always there."
+    )
+
+    @field_validator("cors_origins", "models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [each for each in origins if each != "*" and not _ORIGIN.fullmatch(each)]:
+            raise ValueError(f"expected origins such as https://a.example:8443, or *, and not {', '.join(wrong)}")
+        return origins
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        needless = [name for name in ("tls_key", "tls_key_password", "tls_client_ca") if getattr(self, name)]
+        if needless and self.tls_cert is None:
+            raise ValueError(f"{', '.join(map(variable, needless))} without {variable('tls_cert')}")
+        return self
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -65,7 +114,10 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate({name.removeprefix(PREFIX).lower(): value for name, value in given.items()})
     except ValidationError as error:
-        problems = [_line(str(each["loc"][0]), each["type"], each["msg"], each["input"]) for each in error.errors()]
+        problems = [
+            _line(str(each["loc"][0]), each["type"], each["msg"], each["input"]) if each["loc"] else each["msg"]
+            for each in error.errors()
+        ]
         raise SettingsError("\n".join(problems)) from error
 
 

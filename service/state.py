@@ -5,11 +5,10 @@ from typing import cast
 
 from fastapi import FastAPI
 
-from service.dispatch import Table
-from service.errors import RequestIds
+from service.endpoint import Front
 from service.inference import Inference
 from service.metrics import Metrics
-from service.protocol import Limits
+from service.protocol import Dispatch, Limits
 from service.registry import Registry
 from service.settings import Settings
 
@@ -22,8 +21,8 @@ class ServiceState:
     registry: Registry
     inference: Inference
     metrics: Metrics
-    ids: RequestIds
-    dispatch: Table
+    front: Front
+    dispatch: Dispatch
     limits: Limits
     draining: bool = False
 
