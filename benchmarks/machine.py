@@ -9,7 +9,7 @@ from typing import Any
 
 PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "pydantic", "ai-edge-litert", "tensorflow-cpu", "numpy")
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
-RIVALS = ("litserve", "bentoml", "mlserver", "ray", "mlflow")
+RIVALS = ("litserve", "bentoml", "mlserver", "nvidia-pytriton", "ray", "mlflow")
 _LISTS = Path(__file__).with_name("rivals")
 
 
@@ -29,7 +29,7 @@ def facts() -> dict[str, Any]:
 
 
 def _pinned(name: str) -> str:
-    lines = (_LISTS / f"{name}.txt").read_text().splitlines()
+    lines = (_LISTS / f"{name.removeprefix('nvidia-')}.txt").read_text().splitlines()
     return next(line.partition("==")[2] for line in lines if line.startswith(f"{name}=="))
 
 

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings(given.seconds, given.times, given.deadline)
     case = next(each for each in CASES if each.name == given.case)
     for server in SERVERS:
-        if server.role not in ("ours", "runtime", "rival") or (given.server and server.name not in given.server):
+        if server.role == "limit" or (given.server and server.name not in given.server):
             continue
         if server.models is not None and case.model not in server.models:
             continue

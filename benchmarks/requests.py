@@ -82,6 +82,26 @@ def open_inference(case: Case, model: Described) -> Request | None:
     return Request(path, JSON, _json({"inputs": [tensor]}), _open_inference_scores)
 
 
+def triton(case: Case, model: Described) -> Request:
+    """Triton: the Open Inference Protocol, with binary tensors for what is binary."""
+    match case.kind:
+        case "rows":
+            inputs = [_one_of_one(name, value) for name, value in model.sample.row.items()]
+            return Request("/v2/models/tensors/infer", JSON, _json({"inputs": inputs}), _open_inference_scores)
+        case "base64":
+            text = base64.b64encode(model.sample.file).decode()
+            inputs = [{"name": "file", "datatype": "BYTES", "shape": [1, 1], "data": [text]}]
+            return Request("/v2/models/files/infer", JSON, _json({"inputs": inputs}), _open_inference_scores)
+        case "jpeg":
+            file = len(model.sample.file).to_bytes(4, "little") + model.sample.file
+            return _binary("files", {"name": "file", "datatype": "BYTES", "shape": [1, 1]}, file)
+    tensor = {"name": model.input, "datatype": "FP32", "shape": [1, *_values(model).shape]}
+    if case.kind == "binary":
+        return _binary("tensors", tensor, _raw(model))
+    inputs = [tensor | {"data": _values(model).ravel().tolist()}]
+    return Request("/v2/models/tensors/infer", JSON, _json({"inputs": inputs}), _open_inference_scores)
+
+
 def mlflow(case: Case, model: Described) -> Request | None:
     """MLflow: tables as records, the rest as instances; a file only as base64."""
     match case.kind:
@@ -117,12 +137,20 @@ def keras_rows(case: Case, model: Described) -> Request | None:
 
 
 def _binary_tensor(model: Described) -> Request:
-    raw = _raw(model)
     tensor = {"name": model.bundle.manifest.features[0].name, "datatype": "FP32", "shape": [1, *_values(model).shape]}
-    head = _json({"inputs": [tensor | {"parameters": {"binary_data_size": len(raw)}}]})
+    return _binary(model.name, tensor, _raw(model))
+
+
+def _binary(name: str, tensor: dict[str, Any], content: bytes) -> Request:
+    """The Open Inference Protocol's binary tensor extension: JSON, then the tensor; the answer in JSON."""
+    asked = {
+        "inputs": [tensor | {"parameters": {"binary_data_size": len(content)}}],
+        "parameters": {"binary_data_output": False},
+    }
+    head = _json(asked)
     headers = {"Inference-Header-Content-Length": str(len(head))}
-    path = f"/v2/models/{model.name}/infer"
-    return Request(path, "application/octet-stream", head + raw, _open_inference_scores, headers)
+    path = f"/v2/models/{name}/infer"
+    return Request(path, "application/octet-stream", head + content, _open_inference_scores, headers)
 
 
 def _instance(case: Case, model: Described) -> Any:
@@ -140,6 +168,13 @@ def _column(name: str, value: Any) -> dict[str, Any]:
         text = {"datatype": "BYTES", "parameters": {"content_type": "str"}, "data": [value]}
         return {"name": name, "shape": [1]} | text
     return {"name": name, "shape": [1], "datatype": "FP64", "data": [value]}
+
+
+def _one_of_one(name: str, value: Any) -> dict[str, Any]:
+    """One column of one row for Triton, whose JSON has no missing number but, as an extension, NaN."""
+    if isinstance(value, str):
+        return {"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [value]}
+    return {"name": name, "shape": [1, 1], "datatype": "FP32", "data": [float("nan") if value is None else value]}
 
 
 def _values(model: Described) -> Any:

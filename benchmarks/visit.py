@@ -127,7 +127,7 @@ class Visits:
     def _tolerance(server: Server, model: Described) -> float:
         """A quantized variant is held to what its manifest allows, and on a photograph it was not measured on to more:
         that it says something else altogether is what is to be found out."""
-        if server.role == "rival":
+        if server.role in ("rival", "native"):
             return FLOAT_TOLERANCE
         variant = model.bundle.manifest.variant(model.bundle.manifest.chosen.variant)
         if variant.name == "litert-float32":

@@ -17,8 +17,9 @@ from benchmarks import requests
 RIVALS = Path(__file__).resolve().parents[2] / "build" / "rivals"
 INT8 = "litert-int8"
 
-# `limit` computes nothing, `runtime` is the runtime of `ours` behind FastAPI, `rival` is what people have now.
-Role = Literal["ours", "limit", "runtime", "rival"]
+# `limit` computes nothing, `runtime` is the runtime of `ours` behind FastAPI, `rival` is what the goals are about, and
+# `native` is measured beside them without a goal: its HTTP and batching are C++.
+Role = Literal["ours", "limit", "runtime", "rival", "native"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ def _mlserver(setting: Setting) -> list[str]:
     return [str(RIVALS / "mlserver" / "bin" / "mlserver"), "start", str(folder)]
 
 
+def _triton(setting: Setting) -> list[str]:
+    return [_python("pytriton"), "-m", "benchmarks.servers.triton", str(setting.port)]
+
+
 def _ray(setting: Setting) -> list[str]:
     return [_python("ray"), "-m", "benchmarks.servers.ray_app", str(setting.port)]
 
@@ -184,6 +189,11 @@ MLSERVER = Server(
     venv="mlserver",
     ready_path="/v2/health/ready",
 )
+TRITON = Server(
+    *("Triton, Python backend", "native", _triton, _with(PYTRITON_NO_TENSORSTORE="1"), requests.triton),
+    venv="pytriton",
+    ready_path="/v2/health/ready",
+)
 RAY = Server(
     *("Ray Serve", "rival", _ray, _with(RAY_SERVE_THROUGHPUT_OPTIMIZED="1", RAY_USAGE_STATS_ENABLED="0")),
     requests.plain,
@@ -198,5 +208,5 @@ MLFLOW = Server(
 
 SERVERS = (
     *(HORNPIPE, HORNPIPE_INT8, BARE, LITERT, LITERT_INT8, SAVED_MODEL, LITSERVE, LITSERVE_BATCHED, BENTOML),
-    *(MLSERVER, RAY, MLFLOW, KERAS),
+    *(MLSERVER, TRITON, RAY, MLFLOW, KERAS),
 )
