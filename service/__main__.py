@@ -15,6 +15,8 @@ from service.logs import AccessLog
 from service.server import Server, server
 from service.settings import from_environment
 
+MOST_FILES = 65_536
+
 
 def main() -> int:
     """Serve until SIGTERM or Ctrl-C. Exit codes: 0 stopped, 2 misconfigured, 3 could not listen."""
@@ -44,8 +46,8 @@ def prepare() -> Server:
 
 def _allow_many_connections() -> None:
     """Every connection is an open file, of which a process may have a thousand unless it asks for more."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, MOST_FILES)), most))
 
 
 if __name__ == "__main__":
