@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.signature import numpy_dtype
+from contract.signature import DTYPES, numpy_dtype
 
 Tensors = Mapping[str, NDArray[Any]]
 Facts = dict[str, Any]
@@ -127,7 +127,8 @@ class _Block:
     @classmethod
     def of(cls, tensor: NDArray[Any]) -> "_Block":
         if tensor.dtype != object:
-            numpy_dtype(tensor.dtype.name)  # type: ignore[arg-type]  # raises what it has no name for
+            if tensor.dtype.name not in DTYPES:
+                raise ValueError(f"values of the type {tensor.dtype.name} cannot be sent")
             return cls(tensor.dtype.name, tensor.shape, [tensor])
         strings = [value.encode() if isinstance(value, str) else value for value in tensor.ravel().tolist()]
         lengths = np.array([len(value) for value in strings], np.int64)
@@ -139,14 +140,21 @@ class _Block:
             offset += part.nbytes
 
 
-def _read(region: mmap.mmap, dtype: Any, shape: list[int], offset: int) -> NDArray[Any]:  # noqa: ANN401  # as it came
-    """Raises TypeError or ValueError where the region does not hold so much."""
+def _read(region: mmap.mmap, dtype: Any, shape: Any, offset: Any) -> NDArray[Any]:  # noqa: ANN401  # as they came
+    """Raises TypeError or ValueError for what cannot be, or lies outside: the other end may run anything."""
+    if dtype not in DTYPES or any(type(size) is not int or size < 0 for size in (*shape, offset)):
+        raise ValueError(f"expected a type, sizes and an offset, got {dtype!r}, {shape!r}, {offset!r}")
     if dtype != "string":
         return np.ndarray(shape, numpy_dtype(dtype), region, offset)
-    lengths = np.ndarray(shape, np.int64, region, offset).ravel().tolist()
-    start = offset + 8 * len(lengths)
+    lengths = np.ndarray(shape, np.int64, region, offset)
+    return _strings(region, offset + lengths.nbytes, lengths.ravel().tolist()).reshape(shape)
+
+
+def _strings(region: mmap.mmap, start: int, lengths: list[int]) -> NDArray[np.object_]:
+    if any(length < 0 for length in lengths) or start + sum(lengths) > len(region):
+        raise ValueError("strings that are not within the region")
     strings = np.empty(len(lengths), object)
     for i, length in enumerate(lengths):
         strings[i] = region[start : start + length]
         start += length
-    return strings.reshape(shape)
+    return strings
