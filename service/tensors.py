@@ -52,7 +52,13 @@ TFS_NAMES: Final[Mapping[Dtype, str]] = {
 OF_OIP: Final[Mapping[str, Dtype]] = {name: dtype for dtype, name in OIP_NAMES.items()}
 OF_TFS: Final[Mapping[str, Dtype]] = {name: dtype for dtype, name in TFS_NAMES.items()}
 
-_SIZES: Final[Mapping[Dtype, int]] = {dtype: 2 if dtype == "bfloat16" else 1 for dtype in ("bool", "bfloat16")}
+_WIDTHS: Final[Mapping[Dtype, int]] = {
+    dtype: 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize for dtype in OIP_NAMES if dtype != "string"
+}
+# As raw bytes are; of those that need no more than that.
+_RAW: Final[Mapping[Dtype, np.dtype[Any]]] = {
+    dtype: np.dtype(dtype).newbyteorder("<") for dtype in _WIDTHS if dtype not in ("bool", "bfloat16")
+}
 _LENGTH = struct.Struct("<I")
 _LARGEST_SIZE = 2**31
 
@@ -78,7 +84,7 @@ def read_shape(path: str, shape: object) -> tuple[int, ...]:
 
 def size_of(dtype: Dtype) -> int:
     """Bytes of a value of any type but a string."""
-    return _SIZES.get(dtype) or np.dtype(dtype).itemsize
+    return _WIDTHS[dtype]
 
 
 def from_raw(path: str, content: bytes | memoryview, dtype: Dtype, shape: Sequence[int]) -> Tensor:
@@ -88,15 +94,15 @@ def from_raw(path: str, content: bytes | memoryview, dtype: Dtype, shape: Sequen
     count = math.prod(shape)
     if dtype == "string":
         return _strings(path, memoryview(content), count).reshape(shape)
-    if len(content) != count * size_of(dtype):
-        expected = f"expected {count * size_of(dtype)} for {OIP_NAMES[dtype]} {list(shape)}"
+    if len(content) != count * _WIDTHS[dtype]:
+        expected = f"expected {count * _WIDTHS[dtype]} for {OIP_NAMES[dtype]} {list(shape)}"
         raise InvalidRequest(f"{path}: {len(content)} bytes, {expected}")
     if dtype == "bool":
         return np.frombuffer(content, np.uint8).astype(bool).reshape(shape)  # whatever is not 0 is true
     if dtype == "bfloat16":
         widened: Tensor = np.left_shift(np.frombuffer(content, "<u2"), 16, dtype="<u4").view("<f4").reshape(shape)
         return widened
-    return np.frombuffer(content, np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    return np.frombuffer(content, _RAW[dtype]).reshape(shape)
 
 
 def to_raw(tensor: Tensor) -> bytes:
