@@ -54,6 +54,8 @@ def _encode(works: list[Work]) -> tuple[list[Work], list[Encoded], list[tuple[Wo
     failed: list[tuple[Work, Exception]] = []
     for work in works:
         encoded = work.encoded if work.rows is None else encoder.encode(work.rows)
+        if callable(encoded):
+            encoded = encoded()
         if isinstance(encoded, Encoded):
             sound.append(work)
             parts.append(encoded)

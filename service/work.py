@@ -52,7 +52,12 @@ class Work(Pause):
     __slots__ = ("_future", "call", "count", "encoded", "error", "model", "queued", "result", "rows")
 
     def __init__(
-        self, model: "LoadedModel", call: Call, count: int, rows: Sequence[object] | None, encoded: Encoded | Make | None
+        self,
+        model: "LoadedModel",
+        call: Call,
+        count: int,
+        rows: Sequence[object] | None,
+        encoded: Encoded | Make | None,
     ) -> None:
         super().__init__()
         self.model = model

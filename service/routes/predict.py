@@ -2,32 +2,83 @@
 
 from time import perf_counter
 
-from service import decode
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.features import Encoded, Problem
+from service import bodies, decode, replies
 from service.call import Call
+from service.decode import PredictRequest, Target
 from service.errors import WrongMethod, body_of
-from service.http import Header, Response
+from service.http import JSON, Header, Response
 from service.inference import Inference
+from service.loaded import LoadedModel
 from service.metrics import Metrics
+from service.wire import dense, packed
+from service.work import Result
 
 PATH = "/predict"
 
 
 class Predict:
-    """Instances in, predictions out."""
+    """Instances in, predictions out. `most_bytes` is how long a body may be once it is unpacked."""
 
-    def __init__(self, inference: Inference, metrics: Metrics, most_rows: int) -> None:
+    def __init__(self, inference: Inference, metrics: Metrics, most_rows: int, most_bytes: int) -> None:
         self._inference = inference
         self._metrics = metrics
         self._most_rows = most_rows
+        self._most_bytes = most_bytes
 
     async def handle(self, call: Call) -> Response:
-        """The body is a request as README's table has it. Raises what `decode` and `Inference` raise."""
-        if call.request.method != "POST":
-            raise WrongMethod(f"{PATH} takes POST, got {call.request.method}")
-        decode.check_media(call.request)
+        """The body is a request as README's table has it. Raises what `decode`, `bodies` and `Inference` raise."""
+        request = call.request
+        if request.method != "POST":
+            raise WrongMethod(f"{PATH} takes POST, got {request.method}")
+        is_json = decode.is_json(request)
+        if not is_json:
+            bodies.check_media(request)
+        if packed.ENCODING in request.headers:
+            await packed.unpack(request, self._most_bytes)
+        result = await (self._of_json(call) if is_json else self._of_others(call))
+        media = replies.wanted(request.headers.get(b"accept"))
+        return self._reply(result, call) if media == JSON else replies.reply(media, result, call)
+
+    async def _of_json(self, call: Call) -> Result:
         request = decode.parse(call.request.body, self._most_rows)
-        model = self._inference.pick(call, request.model, request.version)
-        result = await self._inference.predict(model, request.instances, call, request.problems)
+        outside, within = decode.target_of(call.request), request.target
+        model = self._inference.pick(
+            call, within.name or outside.name, within.version or outside.version, within.label or outside.label
+        )
+        if not request.dense:
+            return await self._inference.predict(model, request.instances, call, request.problems)
+        tensors = None if request.problems else _dense(request, model)
+        if tensors is not None:
+            return await self._of_dense(model, tensors, call)
+        request = decode.parse(call.request.body, self._most_rows, careful=True)
+        return await self._inference.predict(model, request.instances, call, request.problems)
+
+    async def _of_dense(self, model: LoadedModel, tensors: dict[str, NDArray[np.generic]], call: Call) -> Result:
+        """What does not fit is read once more, with care, to say why."""
+
+        def encode() -> Encoded | list[Problem]:
+            encoded = model.encoder.encode_tensors(tensors)
+            if isinstance(encoded, Encoded):
+                return encoded
+            return model.encoder.encode(decode.parse(call.request.body, self._most_rows, careful=True).instances)
+
+        return await self._inference.later(model, len(next(iter(tensors.values()))), encode, call)
+
+    async def _of_others(self, call: Call) -> Result:
+        target: Target = decode.target_of(call.request)
+        model = self._inference.pick(call, target.name, target.version, target.label)
+        read = bodies.read(call.request, model, self._most_rows)
+        if read.make is not None:
+            return await self._inference.later(model, read.size, read.make, call)
+        return await self._inference.predict(model, read.rows or [], call)
+
+    def _reply(self, result: Result, call: Call) -> Response:
+        model = call.model
+        assert model is not None  # noqa: S101  # for the type checker: a result came from one
         encoding = perf_counter()
         content = b'{"predictions":%b,"model":"%b","version":%d,"request_id":"%b"}' % (
             result.predictions(),
@@ -37,6 +88,13 @@ class Predict:
         )
         self._metrics.of(model.name).encode.observe(perf_counter() - encoding)
         return Response(200, content, ((b"x-request-id", call.id.encode()),))
+
+
+def _dense(request: PredictRequest, model: LoadedModel) -> dict[str, NDArray[np.generic]] | None:
+    """Rows of dense lists as arrays; a list that stands alone is a row of imported models only."""
+    if isinstance(request.instances, dense.Numbers) and model.encoder.image_feature is not None:
+        return None
+    return dense.rows(request.instances, model.encoder)
 
 
 def refuse(error: Exception, call: Call, headers: tuple[Header, ...]) -> Response:
