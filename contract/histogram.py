@@ -74,7 +74,10 @@ class NumberCounter:
 
     def count(self, numbers: NDArray[np.float32]) -> Counts:
         """Counts by flat bin, int64 [sum of sizes]."""
-        bins = (numbers[:, :, None] >= self._edges).sum(axis=2) + self._starts
+        passed = np.zeros(numbers.shape, np.uint16)
+        for edges in self._edges.T:  # one pass over memory that is in order for each, and nothing larger is made
+            passed += numbers >= edges
+        bins = passed + self._starts
         if not np.isfinite(numbers).all():
             bins = np.where(np.isinf(numbers), self._non_finite, bins)
             bins = np.where(np.isnan(numbers), self._of_nan, bins)
@@ -135,9 +138,17 @@ class InputCounter:
 
     def count(self, encoded: Encoded) -> Counts:
         """Flat counts: the bins of each feature in the order of `names`."""
+        return self.count_columns(*self.columns(encoded))
+
+    def columns(self, encoded: Encoded) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """What is counted: numbers float32 [n, F] and codes int32 [n, C]."""
         if encoded.tensors is not None:
-            return self.numbers.count(float_columns(encoded.tensors, self.names, encoded.rows))
-        return np.concatenate([self.numbers.count(encoded.numbers), self.categories.count(encoded.categories)])
+            return float_columns(encoded.tensors, self.names, encoded.rows), encoded.categories
+        return encoded.numbers, encoded.categories
+
+    def count_columns(self, numbers: NDArray[np.float32], categories: NDArray[np.int32]) -> Counts:
+        """Flat counts, of what `columns` has picked."""
+        return np.concatenate([self.numbers.count(numbers), self.categories.count(categories)])
 
     def split(self, counts: Counts) -> dict[str, Counts]:
         """Flat counts by feature."""

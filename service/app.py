@@ -10,7 +10,6 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 from contract.errors import HornpipeError
@@ -24,29 +23,32 @@ from service.guard import Guard
 from service.inference import Inference
 from service.journal import Journal
 from service.logs import AccessLog
-from service.metrics import NO_MODEL, Metrics
+from service.metrics import Metrics
+from service.protocol import HotEndpoint
 from service.registry import Registry
-from service.routes import docs, health, models, openinference, predict, tfserving
+from service.routes import containers, docs, health, models, openinference, predict, tfserving
+from service.routes.containers import Containers
 from service.routes.openinference import OpenInference
 from service.routes.predict import Predict
 from service.routes.tfserving import TensorFlowServing
 from service.server import limits
 from service.settings import Settings
 from service.state import ServiceState, state_of
+from service.store import Store
 
 log = logging.getLogger("hornpipe")
 
 
-def create_app(settings: Settings, journal: Journal | None = None) -> FastAPI:
+def create_app(settings: Settings, journal: Journal | None = None, store: Store | None = None) -> FastAPI:
     """Every part is made here and handed to those that need it. Nothing is loaded before the lifespan begins.
 
     The hot paths are not the app's: server.py hands their table to the protocol below it, and puts the gate before the
     app. Without a journal nothing is written down. Raises KeysError.
     """
     registry = Registry(settings)
-    metrics = Metrics(CollectorRegistry(), registry.monitors, registry.serving)
-    metrics.prepare(NO_MODEL, predict.PATH)
-    registry.attach(metrics, predict.PATH)
+    metrics = Metrics(registry.monitors, registry.serving, store)
+    metrics.declare(predict.PATH, always=True)
+    registry.attach(metrics)
     ids = RequestIds()
     inference = Inference(registry, metrics, settings.threads, settings.max_rows)
     journal = journal or Journal(AccessLog(None, 0.0))
@@ -81,14 +83,16 @@ def create_app(settings: Settings, journal: Journal | None = None) -> FastAPI:
 
 def hot_paths(inference: Inference, registry: Registry, settings: Settings, front: Front) -> Table:
     """What is answered below ASGI: every protocol's inference."""
-    own = Predict(inference, front.metrics, settings.max_rows)
+    own = Predict(inference, front.metrics, settings.max_rows, settings.max_body_bytes)
 
     def endpoint(route: str, handle: Handle, refuse: Refuse) -> Endpoint:
         return Endpoint(route, handle, refuse, front)
 
-    exact = {predict.PATH.encode(): endpoint(predict.PATH, own.handle, predict.refuse)}
+    exact: dict[bytes, HotEndpoint] = {predict.PATH.encode(): endpoint(predict.PATH, own.handle, predict.refuse)}
     tensorflow = TensorFlowServing(inference, registry, settings.max_body_bytes)
     open_inference = OpenInference(inference, registry, settings.max_body_bytes)
+    containing = Containers(tensorflow, inference, registry.ready, settings.max_body_bytes, settings.max_rows)
+    exact |= containers.paths(containing, settings, front)
     return Table(exact, [*tfserving.paths(tensorflow, front), *openinference.paths(open_inference, front)])
 
 

@@ -29,8 +29,9 @@ from service.errors import (
 )
 from service.guard import Guard, describe
 from service.http import Header, Request, Response
+from service.instruments import NO_MODEL, Outcome, Reason
 from service.journal import Journal
-from service.metrics import NO_MODEL, Metrics, Outcome, Reason
+from service.metrics import Metrics
 
 log = logging.getLogger("hornpipe.request")
 
@@ -71,6 +72,7 @@ class Endpoint:
         self._handle = handle
         self._refuse = refuse
         self._metrics = front.metrics
+        self._metrics.declare(route)
         self._ids = front.ids
         self._timeout = front.timeout
         self._ask = front.guard.of(method, route)

@@ -96,13 +96,10 @@ class Inference:
         """Count a batch, before anybody is answered."""
         model, rows = batch.works[0].model, batch.rows
         timings = self._metrics.of(model.name)
-        timings.rows.observe(rows)
-        seconds = batch.ended - batch.started
-        for work in batch.works:
-            timings.decode.observe(work.queued - work.call.decoding)
-            timings.queue.observe(batch.started - work.queued)
-            timings.run.observe(seconds)
-            if self.traces:
+        before = [(work.queued - work.call.decoding, batch.started - work.queued) for work in batch.works]
+        timings.ran(rows, batch.ended - batch.started, before)
+        if self.traces:
+            for work in batch.works:
                 work.call.ran = Ran(work.queued, batch.started, batch.ended)
         if batch.encoded is not None:
             model.monitor.observe(batch.encoded, batch.outputs, rows)

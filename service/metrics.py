@@ -1,305 +1,258 @@
-"""Every Prometheus instrument. The registry is an argument; nothing is global.
+"""Everything that is counted here, and a scrape of everything that is counted by all workers of the service.
 
-What is observed at every request is only appended to a list, and counted together at a scrape or when the list grows
-long: prometheus_client's own `observe` costs microseconds each, and its counters export a second series each. Every
-series exists at 0 from the moment its model is loaded, and labels come from manifests or from fixed sets.
+What is counted at every request is only noted (counters.py, monitor.py), in blocks (ledger.py) of this process or of a
+folder that all workers share (store.py, shared.py). A scrape adds up the blocks of all workers, also of dead ones.
+
+Every series exists at 0 from the moment its model is loaded, those of a protocol's route once a request has come by it;
+labels come from manifests or from fixed sets.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import logging
+from collections.abc import Callable, Iterable
+from itertools import product
+from typing import Protocol
 
 import numpy as np
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
 
-from contract.histogram import bin_names
 from contract.manifest import Manifest
-from service.monitor import Monitor
-
-SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-MOST_FEATURES = 64
-MOST_PENDING = 4096
-
-Outcome = Literal["ok", "invalid", "rejected", "gone", "error"]
-OUTCOMES: tuple[Outcome, ...] = ("ok", "invalid", "rejected", "gone", "error")
-Reason = Literal["overloaded", "deadline", "body_too_large", "too_many_rows", "not_ready"]
-REASONS: tuple[Reason, ...] = ("overloaded", "deadline", "body_too_large", "too_many_rows", "not_ready")
-NO_MODEL = ""
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """A row of the table of metrics in the README."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    labels: tuple[str, ...]
-    help: str
-
-
-INSTRUMENTS = (
-    Instrument(
-        "hornpipe_request_duration_seconds",
-        "histogram",
-        ("model", "route", "outcome"),
-        "Seconds from the request's head until the answer is handed to the socket; failures included.",
-    ),
-    Instrument(
-        "hornpipe_stage_duration_seconds",
-        "histogram",
-        ("model", "stage"),
-        "Seconds in each stage of a prediction: decode, queue, run, encode.",
-    ),
-    Instrument("hornpipe_batch_rows", "histogram", ("model",), "Rows in one run of the model."),
-    Instrument("hornpipe_queue_rows", "gauge", ("model",), "Rows that are waiting or running."),
-    Instrument("hornpipe_rejected_total", "counter", ("model", "reason"), "Requests turned away for a limit."),
-    Instrument(
-        "hornpipe_predictions_total",
-        "counter",
-        ("model", "version", "label"),
-        "Rows predicted, by label, which is empty for a value.",
-    ),
-    Instrument(
-        "hornpipe_prediction_score",
-        "histogram",
-        ("model", "version"),
-        "The output's probability, largest probability or value, on the bin edges of the baseline.",
-    ),
-    Instrument(
-        "hornpipe_output_bin_total", "counter", ("model", "version", "output", "bin"), "Rows by bin of each output."
-    ),
-    Instrument(
-        "hornpipe_output_baseline_ratio",
-        "gauge",
-        ("model", "version", "output", "bin"),
-        "Share of validation rows in each bin, smoothed by half a row.",
-    ),
-    Instrument(
-        "hornpipe_input_bin_total", "counter", ("model", "version", "feature", "bin"), "Rows by bin of each feature."
-    ),
-    Instrument(
-        "hornpipe_input_baseline_ratio",
-        "gauge",
-        ("model", "version", "feature", "bin"),
-        "Share of training rows in each bin, smoothed by half a row.",
-    ),
-    Instrument("hornpipe_baseline_rows", "gauge", ("model", "version"), "Rows that the input baseline was taken from."),
-    Instrument(
-        "hornpipe_model_info",
-        "gauge",
-        ("model", "version", "runtime", "variant", "sha256"),
-        "1 for the version that serves; sha256 is of its manifest.",
-    ),
-    Instrument("hornpipe_swaps_total", "counter", ("model",), "Versions put in service."),
-    Instrument(
-        "hornpipe_refused_bundles_total", "counter", ("model",), "Versions that would not load or prove themselves."
-    ),
+from service.counters import NANOSECONDS, Counters, Group, Layout
+from service.instruments import (
+    BATCH_ROWS,
+    NO_MODEL,
+    OUTCOMES,
+    REASONS,
+    REFUSED,
+    REJECTED,
+    REQUEST_SECONDS,
+    ROWS,
+    SECONDS,
+    SHADOW_RESULTS,
+    SHADOW_ROWS,
+    SHADOW_SECONDS,
+    STAGE_SECONDS,
+    STAGES,
+    SWAPS,
+    TRACES,
+    Instrument,
+    Outcome,
+    Reason,
+    ShadowResult,
 )
-_BY_NAME = {instrument.name: instrument for instrument in INSTRUMENTS}
+from service.ledger import KEPT, LOADED, QUEUED, STATE, VARIANT, Block, zeros
+from service.monitor import Monitor, Tally
+from service.scrape import Scrape
+from service.store import Key, OwnMemory, Store
 
-
-class Distribution:
-    """A cumulative histogram that is appended to and counted later."""
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = np.array(bounds)
-        self._labels = [*(str(bound) for bound in bounds), "+Inf"]
-        self._counts = np.zeros(len(bounds) + 1, np.int64)
-        self._sum = 0.0
-        self._pending: list[float] = []
-
-    def observe(self, value: float) -> None:
-        self._pending.append(value)
-        if len(self._pending) >= MOST_PENDING:
-            self._flush()
-
-    def buckets(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative counts by upper bound, and the sum."""
-        self._flush()
-        return list(zip(self._labels, np.cumsum(self._counts).tolist(), strict=True)), self._sum
-
-    def _flush(self) -> None:
-        values = np.array(self._pending)
-        self._pending = []
-        self._counts += np.bincount(np.searchsorted(self._bounds, values), minlength=self._counts.size)
-        self._sum += float(values.sum())
-
-
-class Timings:
-    """What is measured at each prediction of one model: seconds by stage, and rows."""
-
-    def __init__(self) -> None:
-        self.decode, self.queue, self.run, self.encode = (Distribution(SECONDS) for _ in range(4))
-        self.rows = Distribution(ROWS)
-
-    def stages(self) -> dict[str, Distribution]:
-        return {"decode": self.decode, "queue": self.queue, "run": self.run, "encode": self.encode}
+log = logging.getLogger("hornpipe.metrics")
 
 
 class ServedVersion(Protocol):
-    """What is exported of the version in service."""
+    """What is exported of a version that is loaded."""
+
+    monitor: Monitor
 
     @property
     def rows_waiting(self) -> int: ...
     @property
     def manifest(self) -> Manifest: ...
     @property
-    def runtime(self) -> str: ...
-    @property
     def variant(self) -> str: ...
     @property
     def sha256(self) -> str: ...
 
 
-class Metrics(Collector):
-    """All instruments of one service."""
+class Series:
+    """One series of a model, to observe values in."""
+
+    __slots__ = ("_base", "_note", "_scale")
+
+    def __init__(self, counters: Counters, scale: float, instrument: Instrument, *labels: str) -> None:
+        self._note = counters.note
+        self._base = counters.layout.base(instrument, *labels)
+        self._scale = scale
+
+    def observe(self, value: float) -> None:
+        self._note(self._base, int(value * self._scale))
+
+
+class Timings:
+    """What is measured at the predictions of one model: seconds by stage, and rows."""
+
+    def __init__(self, counters: Counters) -> None:
+        self.decode, self.queue, self.run, self.encode = (
+            Series(counters, NANOSECONDS, STAGE_SECONDS, stage) for stage in STAGES
+        )
+        self.rows = Series(counters, 1, BATCH_ROWS)
+        self.shadow = Series(counters, NANOSECONDS, SHADOW_SECONDS)
+        self._counters = counters
+        self._decode, self._queue, self._run = (
+            counters.layout.base(STAGE_SECONDS, stage) for stage in ("decode", "queue", "run")
+        )
+        self._rows = counters.layout.base(BATCH_ROWS)
+
+    def ran(self, rows: int, seconds: float, before: Iterable[tuple[float, float]]) -> None:
+        """A batch: its rows, how long it ran, and what each of its requests took before, to decode and in the queue."""
+        run = self._run + int(seconds * NANOSECONDS)
+        words = [self._rows + rows]
+        for decoded, queued in before:
+            words += (self._decode + int(decoded * NANOSECONDS), self._queue + int(queued * NANOSECONDS), run)
+        self._counters.note_all(words)
+
+
+class Metrics:
+    """All instruments of one service. All of it happens on the event loop, so there is nothing to lock."""
 
     def __init__(
         self,
-        registry: CollectorRegistry,
         monitors: Callable[[], Iterable[Monitor]],
         serving: Callable[[], Iterable[ServedVersion]],
+        store: Store | None = None,
     ) -> None:
-        self.registry = registry
         self._monitors = monitors
         self._serving = serving
-        self._requests: dict[tuple[str, str, str], Distribution] = {}
+        self._store = store or OwnMemory()
+        self._routes: dict[str, bool] = {}
+        self._layouts: dict[bool, Layout] = {}
+        self._counters: dict[str, Counters] = {}
         self._timings: dict[str, Timings] = {}
-        self._rejected: dict[tuple[str, ...], int] = {}
-        self._swaps: dict[tuple[str, ...], int] = {}
-        self._refused: dict[tuple[str, ...], int] = {}
-        registry.register(self)
-        ProcessCollector(registry=registry)
+        self._requests: dict[tuple[str, str, str], tuple[Counters, int]] = {}
+        self._tallies: dict[Key, Tally] = {}
+        self._traces: dict[Key, int] = {}
+        self._scrape: Scrape | None = None
 
-    def prepare(self, model: str, route: str) -> None:
+    def declare(self, route: str, *, always: bool = False) -> None:
+        """Let requests be counted by this route; its series are there from its first request on, or always.
+
+        Raises RuntimeError once counting has begun: the series are laid out by then.
+        """
+        if self._layouts and route not in self._routes:
+            raise RuntimeError(f"the route {route} must be declared before the first model is prepared")
+        self._routes[route] = always or self._routes.get(route, False)
+
+    def prepare(self, model: str) -> None:
         """Make every series of a model, at 0; `NO_MODEL` has those of requests that name none."""
-        for outcome in OUTCOMES:
-            self._request(model, route, outcome)
-        for reason in REASONS:
-            self._rejected.setdefault((model, reason), 0)
-        if model == NO_MODEL:
+        if model in self._counters:
             return
-        self._timings.setdefault(model, Timings())
-        self._swaps.setdefault((model,), 0)
-        self._refused.setdefault((model,), 0)
+        layout = self._layout(of_model=model != NO_MODEL)
+        block = self._open(Key("model", model), layout.type, layout.digest)
+        counters = self._counters[model] = Counters(layout, block, shared=self._store.shared)
+        for route, outcome in product(self._routes, OUTCOMES):
+            self._requests[model, route, outcome] = counters, layout.base(REQUEST_SECONDS, route, outcome)
+        if model != NO_MODEL:
+            self._timings[model] = Timings(counters)
+
+    def enrol(self, model: ServedVersion) -> None:
+        """Count a version where a scrape finds it, from where it has been counted before; once, after `prepare`."""
+        watch = model.monitor.watch
+        key = Key("version", model.manifest.name, model.sha256)
+        if key not in self._tallies:
+            text = model.manifest.model_dump_json().encode() if self._store.shared else b""
+            block = self._open(key, watch.type, watch.digest, text)
+            self._tallies[key] = Tally(watch, block, shared=self._store.shared)
+        model.monitor.move(self._tallies[key])
 
     def request(self, model: str, route: str, outcome: Outcome, seconds: float) -> None:
-        self._request(model, route, outcome).observe(seconds)
+        counters, base = self._requests[model, route, outcome]
+        counters.note(base, int(seconds * NANOSECONDS))
 
     def of(self, model: str) -> Timings:
         """Where to note the stages of a prediction; the model has been prepared."""
         return self._timings[model]
 
     def rejected(self, model: str, reason: Reason) -> None:
-        self._rejected[model, reason] += 1
+        self._count(model, 1, REJECTED, reason)
 
     def swapped(self, model: str) -> None:
-        self._swaps[(model,)] += 1
+        self._count(model, 1, SWAPS)
 
     def refused(self, model: str) -> None:
-        self._refused[(model,)] += 1
+        self._count(model, 1, REFUSED)
 
-    def collect(self) -> Iterator[Metric]:
-        """What is counted here and in the monitors; called at a scrape."""
-        yield _histogram("hornpipe_request_duration_seconds", self._requests.items())
-        stages = (((model, name), s) for model, each in self._timings.items() for name, s in each.stages().items())
-        yield _histogram("hornpipe_stage_duration_seconds", stages)
-        yield _histogram("hornpipe_batch_rows", (((model,), each.rows) for model, each in self._timings.items()))
-        yield _counts("hornpipe_rejected_total", self._rejected)
-        yield _counts("hornpipe_swaps_total", self._swaps)
-        yield _counts("hornpipe_refused_bundles_total", self._refused)
-        yield from _monitored(list(self._monitors()))
-        yield from _served(list(self._serving()))
+    def shadowed(self, model: str, result: ShadowResult, rows: int) -> None:
+        """Rows of a request that were copied to a shadow version, or would have been."""
+        self._count(model, rows, SHADOW_ROWS, result)
 
-    def _request(self, model: str, route: str, outcome: str) -> Distribution:
-        key = (model, route, outcome)
-        found = self._requests.get(key)
-        if found is None:
-            found = self._requests[key] = Distribution(SECONDS)
-        return found
+    def publish(self) -> None:
+        """Let scrapes of other workers see what is no count: what is loaded, and how many rows wait.
 
+        Versions that have left the registry are let go of.
+        """
+        serving = list(self._serving())
+        queued = dict.fromkeys(self._counters, 0)
+        for each in serving:
+            queued[each.manifest.name] += each.rows_waiting
+            self._count_traces(each)
+        for name, rows in queued.items():
+            self._counters[name].ledger.state[QUEUED] = rows
+        self._retire(self._monitors())
+        loaded = {Key("version", each.manifest.name, each.sha256): each for each in serving}
+        for key, tally in self._tallies.items():
+            served = loaded.get(key)
+            tally.ledger.state[STATE] = KEPT if served is None else LOADED
+            if served is not None:
+                tally.ledger.state[VARIANT] = [each.name for each in served.manifest.variants].index(served.variant)
 
-def _histogram(name: str, distributions: Iterable[tuple[tuple[str, ...], Distribution]]) -> Metric:
-    family = HistogramMetricFamily(name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
-    for labels, distribution in distributions:
-        buckets, total = distribution.buckets()
-        family.add_metric(labels, buckets, total)
-    return family
+    async def scrape(self) -> str:
+        """All samples of all workers, in Prometheus' text format."""
+        self.prepare(NO_MODEL)
+        self.publish()
+        if self._scrape is None:
+            self._scrape = Scrape(self._store, self._layout(of_model=True), self._layout(of_model=False))
+        return await self._scrape.text({key: tally.watch for key, tally in self._tallies.items()})
 
+    def settle(self) -> None:
+        """Everything is loaded that will be: of what a dead worker has left here, only that is exported still."""
+        for key in self._store.own():
+            if key.kind == "version" and key not in self._tallies:
+                self._store.retire(key)
 
-def _monitored(monitors: list[Monitor]) -> Iterator[Metric]:
-    """The families that are counted by version."""
-    predictions, score = _family("hornpipe_predictions_total"), _score(monitors)
-    outputs, inputs = _family("hornpipe_output_bin_total"), _family("hornpipe_input_bin_total")
-    output_ratios, input_ratios = _family("hornpipe_output_baseline_ratio"), _family("hornpipe_input_baseline_ratio")
-    rows = _family("hornpipe_baseline_rows")
-    for monitor in monitors:
-        manifest = monitor.manifest
-        version = (manifest.name, str(manifest.version))
-        for label, count in monitor.labels().items():
-            predictions.add_metric((*version, label), count)
-        for output, counts in monitor.outputs().items():
-            bins = manifest.drift.outputs[output]
-            _add_bins(outputs, (*version, output), bin_names(bins), counts)
-            _add_bins(output_ratios, (*version, output), bin_names(bins), bins.ratios)
-        for feature, counts in list(monitor.inputs().items())[:MOST_FEATURES]:
-            names = bin_names(manifest.drift.inputs[feature])
-            _add_bins(inputs, (*version, feature), names, counts)
-            _add_bins(input_ratios, (*version, feature), names, manifest.drift.inputs[feature].ratios)
-        rows.add_metric(version, manifest.drift.rows)
-    yield from (predictions, score, outputs, output_ratios, inputs, input_ratios, rows)
+    def _count(self, model: str, amount: int, instrument: Instrument, *labels: str) -> None:
+        counters = self._counters[model]
+        counters.note(counters.layout.base(instrument, *labels), amount)
 
+    def _count_traces(self, served: ServedVersion) -> None:
+        """Runtimes that trace say how often they have; what they say starts anew with each that is loaded."""
+        key = Key("version", served.manifest.name, served.sha256)
+        now, before = getattr(served, "traces", 0), self._traces.get(key, 0)
+        if now != before:
+            self._count(served.manifest.name, now - before if now > before else now, TRACES)
+            self._traces[key] = now
 
-def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
-    instrument = _BY_NAME[name]
-    kind = CounterMetricFamily if instrument.kind == "counter" else GaugeMetricFamily
-    return kind(name, instrument.help, labels=instrument.labels)
+    def _retire(self, monitors: Iterable[Monitor]) -> None:
+        kept = {id(monitor.tally) for monitor in monitors}
+        for key, tally in list(self._tallies.items()):
+            if id(tally) not in kept:
+                del self._tallies[key]
+                self._traces.pop(key, None)
+                self._store.retire(key)
 
+    def _open(self, key: Key, layout: np.dtype[np.void], digest: int, text: bytes = b"") -> Block:
+        try:
+            return self._store.open(key, layout, digest, text)
+        except OSError as error:  # a full disk; better to serve and to count for oneself
+            log.error("%s of %s is counted here, but in no scrape: %s", key.kind, key.model or "requests", error)
+            return zeros(layout)
 
-def _add_bins(
-    family: CounterMetricFamily | GaugeMetricFamily,
-    labels: tuple[str, ...],
-    names: Iterable[str],
-    values: Iterable[float],
-) -> None:
-    for name, value in zip(names, values, strict=True):
-        family.add_metric((*labels, name), value)
-
-
-def _score(monitors: list[Monitor]) -> Metric:
-    """The output's bins again, as a cumulative histogram: quantiles and means come for free in PromQL."""
-    name = "hornpipe_prediction_score"
-    family = HistogramMetricFamily(name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
-    for monitor in monitors:
-        manifest = monitor.manifest
-        below, *inner, above, _, _ = monitor.outputs()[manifest.score].tolist()
-        edges = manifest.drift.outputs[manifest.score].edges
-        cumulative = np.cumsum([below, *inner]).tolist()
-        bounds = [str(np.float32(edge)) for edge in edges]
-        buckets = [*zip(bounds, cumulative, strict=True), ("+Inf", cumulative[-1] + above)]
-        family.add_metric((manifest.name, str(manifest.version)), buckets, monitor.score_sum)
-    return family
+    def _layout(self, *, of_model: bool) -> Layout:
+        if of_model not in self._layouts:
+            groups = [_by_route(route, always) for route, always in self._routes.items()]
+            groups.append(Group(REJECTED, tuple((reason,) for reason in REASONS)))
+            self._layouts[of_model] = Layout((*groups, *_of_model()) if of_model else groups)
+        return self._layouts[of_model]
 
 
-def _served(serving: list[ServedVersion]) -> Iterator[Metric]:
-    info, queue = _family("hornpipe_model_info"), _family("hornpipe_queue_rows")
-    for each in serving:
-        manifest = each.manifest
-        info.add_metric((manifest.name, str(manifest.version), each.runtime, each.variant, each.sha256), 1)
-        queue.add_metric((manifest.name,), each.rows_waiting)
-    yield from (info, queue)
+def _by_route(route: str, always: bool) -> Group:
+    labels = tuple((route, outcome) for outcome in OUTCOMES)
+    return Group(REQUEST_SECONDS, labels, SECONDS, NANOSECONDS, always)
 
 
-def _counts(name: str, counts: dict[tuple[str, ...], int]) -> Metric:
-    family = _family(name)
-    for labels, count in counts.items():
-        family.add_metric(labels, count)
-    return family
+def _of_model() -> tuple[Group, ...]:
+    return (
+        Group(STAGE_SECONDS, tuple((stage,) for stage in STAGES), SECONDS, NANOSECONDS),
+        Group(BATCH_ROWS, ((),), ROWS),
+        Group(SWAPS, ((),)),
+        Group(REFUSED, ((),)),
+        Group(SHADOW_SECONDS, ((),), SECONDS, NANOSECONDS),
+        Group(SHADOW_ROWS, tuple((result,) for result in SHADOW_RESULTS)),
+        Group(TRACES, ((),)),
+    )

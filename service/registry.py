@@ -59,9 +59,9 @@ class Registry:
         self._changed = asyncio.Event()
         self._metrics: Metrics | None = None
 
-    def attach(self, metrics: Metrics, route: str) -> None:
+    def attach(self, metrics: Metrics) -> None:
         """Where to count swaps and refusals. Metrics read this registry in turn, so one of them comes second."""
-        self._metrics, self._route = metrics, route
+        self._metrics = metrics
 
     # Who serves
 
@@ -226,7 +226,8 @@ class Registry:
     def _took(self, slot: Slot, model: LoadedModel) -> None:
         """A version has loaded: it comes into service with this."""
         if self._metrics is not None:
-            self._metrics.prepare(slot.name, self._route)
+            self._metrics.prepare(slot.name)
+            self._metrics.enrol(model)
         if slot.put(model):
             self._swapped(slot)
         self._changed.set()
@@ -239,7 +240,7 @@ class Registry:
 
     def _refused(self, slot: Slot) -> None:
         if self._metrics is not None:
-            self._metrics.prepare(slot.name, self._route)
+            self._metrics.prepare(slot.name)
             self._metrics.refused(slot.name)
         self._changed.set()
 

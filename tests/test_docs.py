@@ -8,7 +8,7 @@ import pytest
 from hornpipe import COMMANDS
 from service.app import create_app
 from service.errors import ANSWERS, INTERNAL, NOT_FOUND
-from service.metrics import INSTRUMENTS
+from service.instruments import INSTRUMENTS
 from service.settings import Settings, variable
 
 README = Path("README.md").read_text()

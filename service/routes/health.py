@@ -2,9 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from service.exposition import CONTENT_TYPE
 from service.slot import State
 from service.state import ServiceState, state_of
 
@@ -30,4 +29,4 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """The text format, version 0.0.4."""
-    return Response(generate_latest(state_of(request.app).metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(await state_of(request.app).metrics.scrape(), media_type=CONTENT_TYPE)

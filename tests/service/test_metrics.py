@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.histogram import bin_names
-from service.metrics import INSTRUMENTS
+from service.instruments import INSTRUMENTS
 from tests.conftest import NAME, Trained
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

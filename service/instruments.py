@@ -1,0 +1,125 @@
+"""The table of metrics: what each is called, what it means, and the fixed sets that its labels come from."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+MOST_FEATURES = 64
+
+Outcome = Literal["ok", "invalid", "rejected", "gone", "error"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+Reason = Literal["overloaded", "deadline", "body_too_large", "too_many_rows", "not_ready", "rate_limited"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+Stage = Literal["decode", "queue", "run", "encode"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+ShadowResult = Literal["agreed", "disagreed", "shed", "failed"]
+SHADOW_RESULTS: tuple[ShadowResult, ...] = get_args(ShadowResult)
+NO_MODEL = ""
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A row of the table of metrics in the README."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+
+REQUEST_SECONDS = Instrument(
+    "hornpipe_request_duration_seconds",
+    "histogram",
+    ("model", "route", "outcome"),
+    "Seconds from the request's head until the answer is handed to the socket; failures included.",
+)
+STAGE_SECONDS = Instrument(
+    "hornpipe_stage_duration_seconds",
+    "histogram",
+    ("model", "stage"),
+    "Seconds in each stage of a prediction: decode, queue, run, encode.",
+)
+BATCH_ROWS = Instrument("hornpipe_batch_rows", "histogram", ("model",), "Rows in one run of the model.")
+QUEUE_ROWS = Instrument("hornpipe_queue_rows", "gauge", ("model",), "Rows that are waiting or running.")
+REJECTED = Instrument("hornpipe_rejected_total", "counter", ("model", "reason"), "Requests turned away for a limit.")
+PREDICTIONS = Instrument(
+    "hornpipe_predictions_total",
+    "counter",
+    ("model", "version", "label"),
+    "Rows predicted, by label, which is empty for a value.",
+)
+SCORE = Instrument(
+    "hornpipe_prediction_score",
+    "histogram",
+    ("model", "version"),
+    "The output's probability, largest probability or value, on the bin edges of the baseline.",
+)
+OUTPUT_BIN = Instrument(
+    "hornpipe_output_bin_total", "counter", ("model", "version", "output", "bin"), "Rows by bin of each output."
+)
+OUTPUT_RATIO = Instrument(
+    "hornpipe_output_baseline_ratio",
+    "gauge",
+    ("model", "version", "output", "bin"),
+    "Share of validation rows in each bin, smoothed by half a row.",
+)
+INPUT_BIN = Instrument(
+    "hornpipe_input_bin_total", "counter", ("model", "version", "feature", "bin"), "Rows by bin of each feature."
+)
+INPUT_RATIO = Instrument(
+    "hornpipe_input_baseline_ratio",
+    "gauge",
+    ("model", "version", "feature", "bin"),
+    "Share of training rows in each bin, smoothed by half a row.",
+)
+BASELINE_ROWS = Instrument(
+    "hornpipe_baseline_rows", "gauge", ("model", "version"), "Rows that the input baseline was taken from."
+)
+MODEL_INFO = Instrument(
+    "hornpipe_model_info",
+    "gauge",
+    ("model", "version", "runtime", "variant", "sha256"),
+    "1 for a version that is loaded; sha256 is of its manifest.",
+)
+SWAPS = Instrument("hornpipe_swaps_total", "counter", ("model",), "Versions put in service, by each worker.")
+REFUSED = Instrument(
+    "hornpipe_refused_bundles_total", "counter", ("model",), "Versions that would not load or prove themselves."
+)
+SHADOW_SECONDS = Instrument(
+    "hornpipe_shadow_duration_seconds", "histogram", ("model",), "Seconds that a run of the shadow version takes."
+)
+SHADOW_ROWS = Instrument(
+    "hornpipe_shadow_rows_total",
+    "counter",
+    ("model", "result"),
+    "Rows copied to the shadow version: agreed or disagreed with the answer given, shed under load, failed.",
+)
+TRACES = Instrument(
+    "hornpipe_traces_total", "counter", ("model",), "Times that TensorFlow has traced a graph; flat once warm."
+)
+WORKERS = Instrument("hornpipe_workers", "gauge", (), "Worker processes that live.")
+RESTARTS = Instrument("hornpipe_worker_restarts_total", "counter", (), "Worker processes that took a dead one's place.")
+
+INSTRUMENTS = (
+    REQUEST_SECONDS,
+    STAGE_SECONDS,
+    BATCH_ROWS,
+    QUEUE_ROWS,
+    REJECTED,
+    PREDICTIONS,
+    SCORE,
+    OUTPUT_BIN,
+    OUTPUT_RATIO,
+    INPUT_BIN,
+    INPUT_RATIO,
+    BASELINE_ROWS,
+    MODEL_INFO,
+    SWAPS,
+    REFUSED,
+    SHADOW_SECONDS,
+    SHADOW_ROWS,
+    TRACES,
+    WORKERS,
+    RESTARTS,
+)

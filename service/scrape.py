@@ -1,0 +1,95 @@
+"""Adding up what all workers of the service have counted, whichever of them is asked."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from service import process
+from service.counters import Layout
+from service.exposition import ModelText, Page, VersionText
+from service.instruments import MODEL_INFO, NO_MODEL, QUEUE_ROWS, RESTARTS, WORKERS
+from service.ledger import LOADED, QUEUED, STATE, VARIANT, Block, Counts, Ledger, Sums
+from service.monitor import noted_in
+from service.store import Found, Key, Store
+from service.watch import Watch
+
+log = logging.getLogger("hornpipe.metrics")
+
+
+class Scrape:
+    """Reads the blocks of a store. `of_model` and `of_none` are the layouts of requests with and without a model."""
+
+    def __init__(self, store: Store, of_model: Layout, of_none: Layout) -> None:
+        self._store = store
+        self._of_model = of_model, ModelText(of_model)
+        self._of_none = of_none, ModelText(of_none)
+        self._versions: dict[Key, VersionText] = {}
+
+    async def text(self, watches: Mapping[Key, Watch]) -> str:
+        """All samples; of versions that are not among `watches` the manifests are read.
+
+        The event loop may take other turns between models, so that nobody waits for all of them.
+        """
+        page, found = Page(), defaultdict(list)
+        for each in self._store.found():
+            found[each.key].append(each)
+        self._versions = {key: text for key, text in self._versions.items() if key in found}
+        for key in sorted(found):
+            if key.kind == "model":
+                self._add_model(page, key.model, found[key])
+            else:
+                self._add_version(page, key, found[key], watches.get(key))
+            await asyncio.sleep(0)
+        life = self._store.life()
+        page.sample(WORKERS, (), life.workers)
+        page.sample(RESTARTS, (), life.restarts)
+        return page.text() + process.text(life.processes, life.supervisor)
+
+    def _add_model(self, page: Page, model: str, found: list[Found]) -> None:
+        layout, text = self._of_none if model == NO_MODEL else self._of_model
+        blocks = _blocks(found, layout.type, layout.digest)
+        if blocks:
+            text.fill(page, model, *_total(layout.read(Ledger(block, shared=self._store.shared)) for block in blocks))
+            if model != NO_MODEL:
+                page.sample(QUEUE_ROWS, (model,), sum(int(each.state[QUEUED]) for each in found if each.alive))
+
+    def _add_version(self, page: Page, key: Key, found: list[Found], watch: Watch | None) -> None:
+        if not any(each.state[STATE] for each in found):
+            return
+        text = self._versions.get(key) or self._text_of(key, watch)
+        if text is None:
+            return
+        self._versions[key] = text
+        watch = text.watch
+        blocks = _blocks(found, watch.type, watch.digest)
+        if blocks:
+            ledgers = ((Ledger(block, shared=self._store.shared), noted_in(block)) for block in blocks)
+            text.fill(page, *_total(watch.read(ledger, noted) for ledger, noted in ledgers))
+        manifest = watch.manifest
+        for number in sorted(
+            {int(each.state[VARIANT]) for each in found if each.alive and each.state[STATE] == LOADED}
+        ):
+            variant = manifest.variants[number]
+            labels = (manifest.name, str(manifest.version), variant.runtime, variant.name, key.sha256)
+            page.sample(MODEL_INFO, labels, 1)
+
+    def _text_of(self, key: Key, watch: Watch | None) -> VersionText | None:
+        try:
+            return VersionText(watch or Watch.of_text(self._store.text(key)))
+        except (OSError, ValueError) as error:
+            # It has been retired since it was found; or another release has written it, and its blocks fit as little.
+            log.debug("the counts of %s are left out: %s", key, error)
+            return None
+
+
+def _blocks(found: list[Found], layout: np.dtype[np.void], digest: int) -> list[Block]:
+    return [block for each in found if (block := each.block(layout, digest)) is not None]
+
+
+def _total(read: Iterable[tuple[Counts, Sums]]) -> tuple[Counts, Sums]:
+    counts, sums = zip(*read, strict=True)
+    total: Counts = np.sum(counts, axis=0)
+    return total, np.sum(sums, axis=0)

@@ -1,0 +1,127 @@
+"""What of a version's rows is counted, as its manifest says it: the same for every process that serves it."""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.features import Encoded, Encoder
+from contract.histogram import InputCounter, OutputCounter
+from contract.manifest import BinaryOutput, Manifest, MulticlassOutput, Output
+from contract.runtimes import Outputs
+from service.counters import digest
+from service.ledger import Counts, Ledger, Sums, block_type
+
+# Rows that are noted before they are counted: as many as are worth counting together, or as this many bytes hold.
+MOST_ROWS = 512
+MOST_BYTES = 65536
+
+
+class Rows(NamedTuple):
+    """What is noted of n rows: inputs, the numbers that outputs are watched by, and of many classes the largest."""
+
+    numbers: NDArray[np.float32]  # [n, F]
+    categories: NDArray[np.int32]  # [n, C]
+    watched: NDArray[np.float32]  # [n, outputs]
+    labels: NDArray[np.int32]  # [n, 1], or no column
+
+    def first(self, count: int) -> "Rows":
+        return Rows(self.numbers[:count], self.categories[:count], self.watched[:count], self.labels[:count])
+
+    def copy(self) -> "Rows":
+        return Rows(self.numbers.copy(), self.categories.copy(), self.watched.copy(), self.labels.copy())
+
+
+class Watch:
+    """How rows of one version are noted and counted. `text` is its manifest, by whose digest its blocks are named."""
+
+    def __init__(self, manifest: Manifest, encoder: Encoder) -> None:
+        self.manifest = manifest
+        self.inputs = InputCounter.of(encoder, manifest.drift.inputs)
+        self.outputs = OutputCounter.of(manifest.output, manifest.drift.outputs)
+        self.labels = labels_of(manifest.output)
+        self.text = manifest.model_dump_json().encode()
+        self.sha256 = hashlib.sha256(self.text).hexdigest()
+        self.rows = self._rows_noted()
+        self.type = block_type(
+            sum(self.inputs.sizes) + sum(self.outputs.sizes) + len(self.labels),
+            len(self.outputs.names),
+            (1,),
+            [
+                (name, part.dtype, (self.rows, part.shape[1]))
+                for name, part in zip(Rows._fields, self._empty(), strict=True)
+            ],
+        )
+        self.digest = digest(f"{self.sha256} {self.type}")
+
+    @classmethod
+    def of_text(cls, text: bytes) -> "Watch":
+        """Of a version that another process serves."""
+        manifest = Manifest.model_validate_json(text)
+        return cls(manifest, Encoder(manifest.features))
+
+    def note(self, encoded: Encoded, outputs: Outputs) -> Rows:
+        watched = self.outputs.watched(outputs)
+        labels = np.empty((len(watched), 0), np.int32)
+        if isinstance(self.manifest.output, MulticlassOutput):
+            labels = outputs[self.manifest.output.name].argmax(axis=1).astype(np.int32)[:, None]
+        return Rows(*self.inputs.columns(encoded), watched, labels)
+
+    def count(self, rows: Rows) -> tuple[Counts, Sums]:
+        """Flat counts of inputs, outputs and labels, and the sums of what outputs are watched by."""
+        counts = [self.inputs.count_columns(rows.numbers, rows.categories), self.outputs.count(rows.watched)]
+        counts.append(np.bincount(self._label_numbers(rows), minlength=len(self.labels)))
+        return np.concatenate(counts), np.nansum(rows.watched, axis=0, dtype=np.float64)
+
+    def read(self, ledger: Ledger, noted: Rows) -> tuple[Counts, Sums]:
+        """Totals of a block that any process may be writing, what is only noted included."""
+
+        def copy(side: int) -> Rows:
+            count = int(ledger.notes[side, 0])
+            ledger.fence()
+            return noted.first(count).copy()
+
+        counts, sums, rows = ledger.read(copy)
+        if not len(rows.watched):
+            return counts, sums
+        more, amounts = self.count(rows)
+        return counts + more, sums + amounts
+
+    def split(self, counts: Counts) -> tuple[dict[str, Counts], dict[str, Counts], dict[str, int]]:
+        """Flat counts by feature, by output, and by label; in the order of their bins."""
+        inputs, outputs = sum(self.inputs.sizes), len(counts) - len(self.labels)
+        return (
+            self.inputs.split(counts[:inputs]),
+            self.outputs.split(counts[inputs:outputs]),
+            dict(zip(self.labels, counts[outputs:].tolist(), strict=True)),
+        )
+
+    def _empty(self) -> Rows:
+        manifest = self.manifest
+        several = isinstance(manifest.output, MulticlassOutput)
+        return Rows(
+            np.empty((0, len(self.inputs.numbers.sizes)), np.float32),
+            np.empty((0, len(self.inputs.categories.sizes)), np.int32),
+            np.empty((0, len(self.outputs.names)), np.float32),
+            np.empty((0, int(several)), np.int32),
+        )
+
+    def _rows_noted(self) -> int:
+        """An even number, so that blocks stay aligned."""
+        width = 4 * sum(int(part.shape[1]) for part in self._empty())
+        return max(2, min(MOST_ROWS, MOST_BYTES // max(1, width)) // 2 * 2)
+
+    def _label_numbers(self, rows: Rows) -> NDArray[np.intp]:
+        """Which of `labels` each row gets, int [n]."""
+        output = self.manifest.output
+        if isinstance(output, MulticlassOutput):
+            return rows.labels[:, 0].astype(np.intp)
+        if isinstance(output, BinaryOutput):
+            positive = output.classes.index(output.positive)
+            return np.where(rows.watched[:, 0] >= output.float32_threshold, positive, 1 - positive)
+        return np.zeros(len(rows.watched), np.intp)
+
+
+def labels_of(output: Output) -> tuple[str, ...]:
+    return output.classes if isinstance(output, BinaryOutput | MulticlassOutput) else ("",)
