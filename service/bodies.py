@@ -134,7 +134,7 @@ def load_npy(body: bytes) -> NDArray[Any]:
 def read_csv(body: bytes, features: tuple[Feature, ...], most_rows: int) -> Iterator[dict[str, Any]]:
     """Rows of a table with a header. Raises InvalidRequest or TooManyRows."""
     by_name = {feature.name: feature for feature in features}
-    lines = _cells(body)
+    lines = cells(body)
     names = next(lines, [])
     if len(set(names)) != len(names):
         raise InvalidRequest("line 1: a column's name comes twice")
@@ -144,7 +144,7 @@ def read_csv(body: bytes, features: tuple[Feature, ...], most_rows: int) -> Iter
 def read_headless_csv(body: bytes, features: tuple[Feature, ...], most_rows: int) -> Iterator[dict[str, Any]]:
     """Rows of a table whose first line may be a header; without one, the columns are in the order of the features."""
     by_name = {feature.name: feature for feature in features}
-    lines = _cells(body)
+    lines = cells(body)
     first = next(lines, [])
     if set(first) <= by_name.keys() and first:
         yield from _rows(lines, first, by_name, most_rows)
@@ -170,17 +170,22 @@ def read_lines(body: bytes, most_rows: int) -> Iterator[Any]:
         raise InvalidRequest("the request has no rows")
 
 
-def _cells(body: bytes) -> Iterator[list[str]]:
+def cells(body: bytes) -> Iterator[list[str]]:
     """Lines that are not empty. Raises InvalidRequest."""
     try:
         text = body.decode("utf-8-sig")
-        for cells in csv.reader(io.StringIO(text, newline=""), strict=True):
-            if cells:
-                yield cells
+        for line in csv.reader(io.StringIO(text, newline=""), strict=True):
+            if line:
+                yield line
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the table is not UTF-8 at byte {error.start}") from error
     except csv.Error as error:
         raise InvalidRequest(f"the table is no CSV: {error}") from error
+
+
+def number(cell: str) -> float | str:
+    """A number; what is none stays text."""
+    return float(cell) if _NUMBER.fullmatch(cell) else cell
 
 
 def _after(first: list[str], lines: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -192,12 +197,12 @@ def _rows(
     lines: Iterator[list[str]], names: list[str], features: Mapping[str, Feature], most_rows: int
 ) -> Iterator[dict[str, Any]]:
     count = 0
-    for count, cells in enumerate(lines, 1):
+    for count, line in enumerate(lines, 1):
         if count > most_rows:
             raise TooManyRows(f"more than {most_rows} rows in one request")
-        if len(cells) != len(names):
-            raise InvalidRequest(f"row {count} of the table: expected {len(names)} cells, got {len(cells)}")
-        yield {name: _value(cell, features.get(name)) for name, cell in zip(names, cells, strict=True)}
+        if len(line) != len(names):
+            raise InvalidRequest(f"row {count} of the table: expected {len(names)} cells, got {len(line)}")
+        yield {name: _value(cell, features.get(name)) for name, cell in zip(names, line, strict=True)}
     if not count:
         raise InvalidRequest("the request has no rows: expected a header and at least one row")
 
@@ -209,7 +214,7 @@ def _value(cell: str, feature: Feature | None) -> object:
     if not cell:
         return None
     if isinstance(feature, NumberFeature):
-        return float(cell) if _NUMBER.fullmatch(cell) else cell
+        return number(cell)
     if isinstance(feature, TensorFeature) and feature.dtype != "string":
         return _tensor_value(cell, feature)
     return cell
@@ -222,7 +227,7 @@ def _tensor_value(cell: str, feature: TensorFeature) -> object:
         try:
             value = int(cell) if len(cell) < 30 else cell
         except ValueError:
-            value = float(cell) if _NUMBER.fullmatch(cell) else cell
+            value = number(cell)
     return [value] if feature.shape == (1,) else value
 
 

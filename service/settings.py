@@ -13,6 +13,13 @@ from contract.errors import HornpipeError
 from contract.runtimes import DeviceChoice, RuntimeChoice
 
 PREFIX = "HORNPIPE_"
+# What hosts of containers say, and which field that is.
+_HOST_VARIABLES = {
+    "SAGEMAKER_BIND_TO_PORT": "port",
+    "AIP_HTTP_PORT": "port",
+    "AIP_HEALTH_ROUTE": "health_route",
+    "AIP_PREDICT_ROUTE": "predict_route",
+}
 # Variables with our prefix that other parts of Hornpipe read.
 _OTHERS = frozenset({"HORNPIPE_REVISION"})
 # As browsers write it: lower case, no path, no slash at the end.
@@ -76,6 +83,14 @@ class Settings(BaseModel):
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Web pages that may read answers: origins such as `https://a.example`, or `*`."
     )
+    health_route: str = Field(
+        default="", pattern="^(/[!-~]*)?$", description="Answer GET here as /ping does; `AIP_HEALTH_ROUTE` says so too."
+    )
+    predict_route: str = Field(
+        default="",
+        pattern="^(/[!-~]*)?$",
+        description="Answer POST here as /invocations does; `AIP_PREDICT_ROUTE` says so too.",
+    )
     poll_seconds: float = Field(default=0.25, gt=0, le=60, description="How often the models folder is looked at.")
     drain_seconds: float = Field(
         default=0.0, ge=0, description="After SIGTERM, how long to answer on while /readyz says no."
@@ -109,16 +124,31 @@ class Settings(BaseModel):
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
-    """Raises SettingsError that names every wrong or unknown HORNPIPE_* variable."""
+    """What a host of containers says counts where we are told nothing ourselves.
+
+    Raises SettingsError that names every wrong or unknown HORNPIPE_* variable.
+    """
     given = {name: value for name, value in environment.items() if name.startswith(PREFIX) and name not in _OTHERS}
+    own = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
     try:
-        return Settings.model_validate({name.removeprefix(PREFIX).lower(): value for name, value in given.items()})
+        return Settings.model_validate(_of_host(environment) | own)
     except ValidationError as error:
         problems = [
             _line(str(each["loc"][0]), each["type"], each["msg"], each["input"]) if each["loc"] else each["msg"]
             for each in error.errors()
         ]
         raise SettingsError("\n".join(problems)) from error
+
+
+def _of_host(environment: Mapping[str, str]) -> dict[str, str]:
+    """What SageMaker and Vertex AI tell a container, by field; Vertex AI's routes are its default ones where it names
+    the model alone (Vertex AI, custom container requirements)."""
+    said = {field: environment[name] for name, field in _HOST_VARIABLES.items() if environment.get(name)}
+    endpoint, model = environment.get("AIP_ENDPOINT_ID"), environment.get("AIP_DEPLOYED_MODEL_ID")
+    if endpoint and model:
+        path = f"/v1/endpoints/{endpoint}/deployedModels/{model}"
+        said = {"health_route": path, "predict_route": f"{path}:predict"} | said
+    return said
 
 
 def variable(field: str) -> str:

@@ -34,6 +34,7 @@ from service.inference import Inference
 from service.loaded import LoadedModel
 from service.protocol import HotEndpoint
 from service.registry import Registry
+from service.slot import VersionStatus
 from service.wire import dense, packed, tfs_answer, tfs_faults, tfs_request
 from service.wire.tfs_request import Asked
 
@@ -97,7 +98,7 @@ class TensorFlowServing:
         if method == "predict":
             content = await self.predict(call, target, tfs_request.read(call.request.body))
         else:
-            content = await self._examples(call, target, method)
+            content = await self.examples(call, target, method)
         return Response(200, content, ((b"x-request-id", call.id.encode()),))
 
     async def look(self, call: Call) -> Response:
@@ -183,7 +184,8 @@ class TensorFlowServing:
         except InvalidRequest as error:
             raise _worded(tfs_faults.of_inputs(asked.careful(), features), error) from error
 
-    async def _examples(self, call: Call, target: Target, method: str) -> bytes:
+    async def examples(self, call: Call, target: Target | None, method: str) -> bytes:
+        """The body of an answer to a classify or regress request."""
         signature, rows = tfs_request.read_examples(call.request.body, method)
         model = self.pick(call, target)
         tfs_request.check_signature(signature, model)
@@ -191,24 +193,30 @@ class TensorFlowServing:
         outputs = await self._inference.rows(model, rows, call)
         return tfs_answer.results(method, model.manifest, outputs)
 
-    def _status(self, target: Target) -> bytes:
-        """TensorFlow Serving's list of versions, and KServe's `name` and `ready`."""
+    def versions(self, target: Target) -> list[VersionStatus]:
+        """Those of a model, or the one that is asked for. Raises UnknownModel, UnknownVersion or InvalidRequest."""
         try:
             slot = self._registry.slot(target.name)
         except UnknownModel as error:
             raise UnknownModel(f"Could not find any versions of model {target.name}") from error
-        versions = slot.versions()
+        found = slot.versions()
         wanted = target.version
         if target.label is not None:
             wanted = slot.labels().get(target.label)
             if wanted is None:
                 raise InvalidRequest(f"Unrecognized servable version label: {target.label}")
         if wanted is not None:
-            versions = [each for each in versions if each.version == wanted]
-        if not versions:
+            found = [each for each in found if each.version == wanted]
+        if not found:
             which = "any versions" if wanted is None else f"version {wanted}"
             raise UnknownVersion(f"Could not find {which} of model {target.name}")
-        ready = slot.serving is not None if wanted is None else versions[0].state == "ready"
+        return found
+
+    def _status(self, target: Target) -> bytes:
+        """TensorFlow Serving's list of versions, and KServe's `name` and `ready`."""
+        versions = self.versions(target)
+        one = target.version is not None or target.label is not None
+        ready = versions[0].state == "ready" if one else self._registry.slot(target.name).serving is not None
         status = tfs_answer.status(versions)
         return tfs_answer.pretty({"model_version_status": status, "name": target.name, "ready": ready})
 

@@ -20,18 +20,23 @@ PLATFORM = "tensorflow_savedmodel"
 
 def write(manifest: Manifest, outputs: Outputs, asked: Asked) -> tuple[bytes, int | None]:
     """The body, and how long its JSON is where binary tensors follow."""
-    wanted = asked.outputs or [Wanted(name, asked.binary, 0) for name in outputs]
+    wanted = chosen(manifest, outputs, asked)
     parts: list[bytes] = []
-    described = []
-    for each in wanted:
-        tensor = outputs[each.name]
-        if each.classes:
-            tensor = _largest(tensor, each.classes, _labels(manifest))
-        described.append(_described(each, tensor, parts))
+    described = [_described(each, tensor, parts) for each, tensor in wanted]
     head: dict[str, Any] = {} if asked.id is None else {"id": asked.id}
     head |= {"model_name": manifest.name, "model_version": str(manifest.version)}
     text = b'%b,"outputs":[%b]}' % (orjson.dumps(head)[:-1], b",".join(described))
-    return (text + b"".join(parts), len(text)) if parts or any(each.binary for each in wanted) else (text, None)
+    return (text + b"".join(parts), len(text)) if parts or any(each.binary for each, _ in wanted) else (text, None)
+
+
+def chosen(manifest: Manifest, outputs: Outputs, asked: Asked) -> list[tuple[Wanted, Tensor]]:
+    """The outputs that are asked for, as they are asked for."""
+    wanted = asked.outputs or [Wanted(name, asked.binary, 0) for name in outputs]
+    labels = _labels(manifest)
+    return [
+        (each, _largest(outputs[each.name], each.classes, labels) if each.classes else outputs[each.name])
+        for each in wanted
+    ]
 
 
 def error(message: str) -> bytes:

@@ -24,7 +24,7 @@ JSON = Any
 
 HEADER = b"inference-header-content-length"
 
-_LARGEST_CLASSIFICATION = 10_000
+LARGEST_CLASSIFICATION = 10_000
 
 
 class Wanted(NamedTuple):
@@ -242,8 +242,8 @@ def _wanted(one: dict[str, JSON], all_binary: bool, manifest: Manifest) -> Wante
     if "shared_memory_region" in parameters:
         raise InvalidRequest(f"output '{name}': shared memory is not supported by this server")
     classes = _number(parameters, "classification")
-    if classes > _LARGEST_CLASSIFICATION:
-        raise InvalidRequest(f"output '{name}': classification of at most {_LARGEST_CLASSIFICATION}, got {classes}")
+    if classes > LARGEST_CLASSIFICATION:
+        raise InvalidRequest(f"output '{name}': classification of at most {LARGEST_CLASSIFICATION}, got {classes}")
     return Wanted(name, _flag(parameters, "binary_data", otherwise=all_binary), classes)
 
 

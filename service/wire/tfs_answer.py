@@ -16,6 +16,8 @@ from service.slot import VersionStatus
 from service.tensors import TFS_NAMES
 from service.wire import lenient
 
+# The reason itself names paths of this machine: it is in the log.
+REFUSED = "the version did not load or prove itself; see the log"
 CLASSIFY, REGRESS, PREDICT = (f"tensorflow/serving/{method}" for method in ("classify", "regress", "predict"))
 
 # Outputs of text whose name ends so are bytes.
@@ -82,8 +84,7 @@ def status(versions: Iterable[VersionStatus]) -> list[dict[str, Any]]:
             "state": _STATES[each.state],
             "status": {
                 "error_code": "UNKNOWN" if each.refused else "OK",
-                # The reason names paths of this machine: it is in the log.
-                "error_message": "the version did not load or prove itself; see the log" if each.refused else "",
+                "error_message": REFUSED if each.refused else "",
             },
         }
         for each in sorted(versions, key=lambda each: -each.version)

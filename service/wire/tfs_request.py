@@ -44,7 +44,14 @@ class Asked(NamedTuple):
 
 def read(body: bytes) -> Asked:
     """Raises NotJSON and InvalidRequest as TensorFlow Serving words them."""
-    document, plain = _parse(body)
+    document, plain = parse(body)
+    if not isinstance(document, dict):
+        raise _unfit(body, "Is not object")
+    return of_document(document, plain, body)
+
+
+def of_document(document: Row, plain: bool, body: bytes) -> Asked:
+    """The same of a body that has been parsed. Raises InvalidRequest."""
     signature = _signature(document)
     if "instances" in document:
         instances = document["instances"]
@@ -134,8 +141,8 @@ def columns(value: object, model: LoadedModel) -> dict[str, Tensor] | None:
     return found
 
 
-def _parse(body: bytes) -> tuple[Row, bool]:
-    """The document, and whether all of it is plain JSON."""
+def parse(body: bytes) -> tuple[Any, bool]:
+    """A body's JSON, in which dense lists may be Numbers, and whether all of it is plain. Raises NotJSON."""
     if not body:
         raise lenient.empty()
     document = dense.read(body)
@@ -145,8 +152,6 @@ def _parse(body: bytes) -> tuple[Row, bool]:
             document = orjson.loads(body)
         except orjson.JSONDecodeError:
             document, plain = lenient.loads(body), False
-    if not isinstance(document, dict):
-        raise _unfit(body, "Is not object")
     return document, plain
 
 
