@@ -152,6 +152,8 @@ class Metrics:
         model.monitor.move(self._tallies[key])
 
     def request(self, model: str, route: str, outcome: Outcome, seconds: float) -> None:
+        if model not in self._counters:  # requests of no model, the first of which comes once all routes are known
+            self.prepare(model)
         counters, base = self._requests[model, route, outcome]
         counters.note(base, int(seconds * NANOSECONDS))
 
@@ -207,6 +209,8 @@ class Metrics:
                 self._store.retire(key)
 
     def _count(self, model: str, amount: int, instrument: Instrument, *labels: str) -> None:
+        if model not in self._counters:
+            self.prepare(model)
         counters = self._counters[model]
         counters.note(counters.layout.base(instrument, *labels), amount)
 

@@ -26,6 +26,20 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse(content, status_code=200 if ready else 503)
 
 
+@router.get("/v2/health/live", summary="The process lives, in the Open Inference Protocol")
+async def live() -> dict[str, bool]:
+    """As /healthz."""
+    return {"live": True}
+
+
+@router.get("/v2/health/ready", summary="Predictions can be had, in the Open Inference Protocol")
+async def ready(request: Request) -> JSONResponse:
+    """As /readyz."""
+    state: ServiceState = state_of(request.app)
+    is_ready = state.registry.ready() and not state.draining
+    return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
+
+
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """The text format, version 0.0.4."""
