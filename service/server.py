@@ -5,18 +5,25 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from functools import partial
+from importlib.util import find_spec
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 
+from contract.errors import HornpipeError
 from service import tls
 from service.gate import Gate
 from service.protocol import HotProtocol, Limits
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.state import ServiceState, state_of
+
+if TYPE_CHECKING:
+    from service.grpc.server import GrpcServer
 
 log = logging.getLogger("hornpipe")
 
@@ -31,16 +38,34 @@ SECURE = [("strict-transport-security", "max-age=31536000")]
 class Server(uvicorn.Server):
     """Says no at /readyz before it stops listening, ends with 0 after SIGTERM, closes connections that stand still."""
 
-    def __init__(self, config: uvicorn.Config, state: ServiceState, certificate: tls.Certificate | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: ServiceState,
+        certificate: tls.Certificate | None,
+        grpc: "GrpcServer | None" = None,
+    ) -> None:
         super().__init__(config)
+        self.grpc = grpc
         self._state = state
         self._certificate = certificate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.grpc is not None:
+            try:
+                await self.grpc.start()
+            except HornpipeError as error:
+                log.error("%s", error)
+                sys.exit(STARTUP_FAILURE)
         await super().startup(sockets)
         # What is here now, modules and routes, stays: the collector need not look through it ever again.
         gc.collect()
         gc.freeze()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.grpc is not None:
+            await self.grpc.stop()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; Uvicorn has renewed its default headers, the date among them, at the whole ones."""
@@ -88,7 +113,18 @@ def server(app: FastAPI, settings: Settings) -> Server:
         headers=HEADERS + (SECURE if certificate is not None else []),
         ssl_context_factory=(lambda *_: certificate.context) if certificate is not None else None,
     )
-    return Server(config, state, certificate)
+    return Server(config, state, certificate, _grpc(settings, state))
+
+
+def _grpc(settings: Settings, state: ServiceState) -> "GrpcServer | None":
+    """Imported only where it is asked for: it is an extra, and takes time and memory."""
+    if settings.grpc_port is None:
+        return None
+    if find_spec("grpc") is None:
+        raise SettingsError("HORNPIPE_GRPC_PORT: gRPC is not installed here: pip install 'hornpipe[grpc]'")
+    from service.grpc.assembly import assemble
+
+    return assemble(settings, state)
 
 
 def limits(settings: Settings) -> Limits:

@@ -31,6 +31,7 @@ FIELDS: Final[dict[Dtype, str]] = {
     "string": "bytes_contents",
 }
 
+_SHARED: Final = "shared_memory_region"
 _NUMBERS: Final[dict[str, np.dtype[Any]]] = {
     tensors.OIP_NAMES[dtype]: np.dtype(dtype).newbyteorder("<") for dtype in FIELDS if dtype not in ("bool", "string")
 }
@@ -39,6 +40,8 @@ _NUMBERS: Final[dict[str, np.dtype[Any]]] = {
 def read_inputs(request: ModelInferRequest) -> dict[str, Tensor]:
     """A request's tensors by name. Raises InvalidRequest."""
     inputs, raw = request.inputs, request.raw_input_contents
+    if shared := [each.name for each in inputs if _SHARED in each.parameters]:
+        raise InvalidRequest(f"input '{shared[0][:200]}': shared memory is not supported by this server")
     if raw and len(raw) != len(inputs):
         raise InvalidRequest(f"expected as many raw_input_contents as inputs, {len(inputs)}, got {len(raw)}")
     found: dict[str, Tensor] = {}
@@ -46,9 +49,9 @@ def read_inputs(request: ModelInferRequest) -> dict[str, Tensor]:
         content = raw[i] if raw else None
         tensor = None if content is None else _quickly(each, content)
         if tensor is None:
-            tensor = _carefully(f"inputs[{i}] {each.name[:100]!r}", each, content)
+            tensor = _carefully(f"input '{each.name[:200]}'", each, content)
         if each.name in found:
-            raise InvalidRequest(f"inputs[{i}] {each.name[:100]!r}: this input came twice")
+            raise InvalidRequest(f"input '{each.name[:200]}' already exists in request")
         found[each.name] = tensor
     return found
 

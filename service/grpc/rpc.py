@@ -9,6 +9,7 @@ import asyncio
 import math
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -18,6 +19,7 @@ from service.call import Call
 from service.endpoint import Endpoint
 from service.errors import GRPC_CODES, INTERNAL, InvalidRequest, answer_to
 from service.http import Header, Request, Response
+from service.routes.tfserving import message
 from service.steps import Crowd, Steps
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"  # generic for the type checker only
@@ -46,6 +48,7 @@ class Rpc:
     async def answer(self, _: object, context: Context) -> bytes:
         """The message of the answer; where there is none, the call ends with a code of gRPC."""
         request = Request("POST", self._target, _headers(context))
+        request.peer = _peer(context.peer())
         refused = self._endpoint.admit(request)
         if refused is not None:
             response = self._endpoint.refuse(request, refused)
@@ -54,8 +57,8 @@ class Rpc:
             response = await self._response(request)
         trailing = tuple((name.decode(), value.decode()) for name, value in response.headers)
         if response.status != OK:
-            text = response.content.decode()
-            await context.abort(_CODES[response.status], text, trailing + _pushback(dict(trailing)))
+            code = _CODES.get(response.status, grpc.StatusCode.CANCELLED)
+            await context.abort(code, response.content.decode(), trailing + _pushback(dict(trailing)))
         context.set_trailing_metadata(trailing)
         return response.content
 
@@ -63,12 +66,12 @@ class Rpc:
         """What the client sends. Ends the call when that does not come, or is larger than it may be."""
         try:
             async with asyncio.timeout(self._receive):
-                message: object = await context.read()
+                sent: object = await context.read()
         except TimeoutError:
-            message = grpc.aio.EOF
-        if not isinstance(message, bytes):
+            sent = grpc.aio.EOF
+        if not isinstance(sent, bytes):
             await context.abort(grpc.StatusCode.CANCELLED, "the request did not arrive")
-        return message
+        return sent
 
     async def _response(self, request: Request) -> Response:
         """What the endpoint says. When the client goes away, whatever has not begun for it will not begin."""
@@ -97,16 +100,10 @@ def respond(message: Message, call: Call) -> Response:
 def refuse(error: Exception, call: Call, headers: tuple[Header, ...]) -> Response:
     """An error as gRPC says it: a code, and a text with as many of the problems as there is room for."""
     answer = answer_to(error)
-    text = f"internal error; request {call.id}" if answer is INTERNAL else _text(error)
+    text = f"internal error; request {call.id}" if answer is INTERNAL else message(error)
     most = MOST_TEXT if text.isascii() else MOST_WIDE_TEXT
     text = text if len(text) <= most else f"{text[: most - 3]}..."
     return Response(GRPC_CODES.get(answer.status, GRPC_CODES[500]), text.encode(), headers)
-
-
-def _text(error: Exception) -> str:
-    problems = getattr(error, "problems", ())
-    lines = (f"{each.path}: {each.problem}: expected {each.expected}, got {each.received}" for each in problems)
-    return "; ".join([str(error), *lines])
 
 
 def _headers(context: Context) -> list[Header]:
@@ -121,6 +118,12 @@ def _headers(context: Context) -> list[Header]:
         if asked is None or (asked.isdigit() and (len(asked) > _MOST_DIGITS or int(asked) > left)):
             headers.append((_TIMEOUT, b"%d" % min(left, 10**_MOST_DIGITS - 1)))
     return headers
+
+
+def _peer(said: str) -> tuple[str, int] | None:
+    """Of ipv4:127.0.0.1:50000 or ipv6:%5B::1%5D:50000."""
+    host, _, port = said.partition(":")[2].rpartition(":")
+    return (unquote(host).strip("[]"), int(port)) if port.isdigit() else None
 
 
 def _pushback(trailing: dict[str, str]) -> tuple[tuple[str, str], ...]:

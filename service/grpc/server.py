@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from contract.errors import HornpipeError
+from service.grpc import secure
 from service.grpc.health import Health
 from service.grpc.rpc import Rpc
 from service.settings import Settings
@@ -30,9 +31,11 @@ class GrpcServer:
     """Answers on `port` once it has started. It runs in the event loop of the service, and holds no thread of it."""
 
     def __init__(self, settings: Settings, methods: Mapping[str, Rpc], health: Health) -> None:
+        """Raises SettingsError for a certificate that gRPC cannot use."""
         self.port = 0
         self._settings = settings
         self._health = health
+        self._credentials = secure.credentials(settings)
         handlers: dict[str, Handler] = {
             path: grpc.stream_unary_rpc_method_handler(rpc.answer) for path, rpc in methods.items()
         }
@@ -47,7 +50,10 @@ class GrpcServer:
         host, port = self._settings.host, self._settings.grpc_port
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.port = server.add_insecure_port(address)
+            if self._credentials is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                self.port = server.add_secure_port(address, self._credentials)
         except RuntimeError as error:  # gRPC has no kind of its own for it
             raise GrpcUnavailable(f"HORNPIPE_GRPC_PORT: cannot listen on {address}: is it in use?") from error
         await server.start()

@@ -12,7 +12,7 @@ from contract.manifest import BinaryOutput, MulticlassOutput
 from contract.runtimes import Outputs
 from contract.signature import TensorSpec
 from service.call import Call
-from service.errors import InvalidRequest, UnknownModel, UnknownVersion
+from service.errors import InvalidRequest
 from service.grpc import examples, tensor_proto
 from service.grpc.rpc import read, respond
 from service.grpc.tfs_pb2 import (
@@ -36,7 +36,7 @@ from service.http import Response
 from service.inference import Inference
 from service.loaded import LoadedModel
 from service.metrics import Metrics
-from service.registry import Registry
+from service.routes.tfserving import Target, TensorFlowServing
 from service.wire import tfs_answer, tfs_request
 from service.wire.tfs_request import DEFAULT_SIGNATURE as SIGNATURE
 
@@ -50,14 +50,15 @@ _STATES: Final = {"loading": 20, "ready": 30, "refused": 50}
 _UNKNOWN: Final = 2
 
 
-class TensorFlowServing:
-    """Each method answers a call with the message of the same name."""
+class TensorFlowServingMessages:
+    """Each method answers a call with the message of the same name. `most_bytes` is what a tensor may become of which
+    only some values came."""
 
     def __init__(
-        self, inference: Inference, registry: Registry, metrics: Metrics, most_bytes: int, most_rows: int
+        self, protocol: TensorFlowServing, inference: Inference, metrics: Metrics, most_bytes: int, most_rows: int
     ) -> None:
+        self._protocol = protocol
         self._inference = inference
-        self._registry = registry
         self._metrics = metrics
         self._most_bytes = most_bytes
         self._most_rows = most_rows
@@ -118,30 +119,18 @@ class TensorFlowServing:
     async def get_model_status(self, call: Call) -> Response:
         """Of every version that is loaded or is to be, or of the one that is asked for."""
         spec = read(GetModelStatusRequest, call).model_spec
-        slot = next((slot for slot in self._registry.slots() if slot.name == spec.name), None)
-        if slot is None:
-            raise UnknownModel(f"Could not find any versions of model {spec.name[:64]}")
-        version, label = _asked(spec)
-        version = slot.labels().get(label, -1) if label else version
         answer = GetModelStatusResponse()
-        for status in reversed(slot.versions()):
-            if version in (None, status.version):
-                each = answer.model_version_status.add(version=status.version, state=_STATES[status.state])
-                # Whole also where all is well, so that clients that read it find it.
-                each.status.SetInParent()
-                if status.refused:
-                    each.status.error_code = _UNKNOWN
-                    each.status.error_message = "the version did not load or prove itself; see the log"
-        if not answer.model_version_status:
-            wanted = "any versions" if version is None else f"version {label or version}"
-            raise UnknownVersion(f"Could not find {wanted} of model {spec.name[:64]}")
+        for status in reversed(self._protocol.versions(_target(spec))):
+            each = answer.model_version_status.add(version=status.version, state=_STATES[status.state])
+            # Whole also where all is well, so that clients that read it find it.
+            each.status.SetInParent()
+            if status.refused:
+                each.status.error_code = _UNKNOWN
+                each.status.error_message = tfs_answer.REFUSED
         return respond(answer, call)
 
     def _pick(self, call: Call, spec: ModelSpec) -> LoadedModel:
-        if not spec.name:
-            raise InvalidRequest("Missing ModelSpec")
-        version, label = _asked(spec)
-        model = self._inference.pick(call, spec.name, version, label)
+        model = self._protocol.pick(call, _target(spec))
         tfs_request.check_signature(spec.signature_name, model)
         return model
 
@@ -156,10 +145,12 @@ class TensorFlowServing:
         return response
 
 
-def _asked(spec: ModelSpec) -> tuple[int | None, str | None]:
-    """The version and the label that are asked for."""
+def _target(spec: ModelSpec) -> Target:
+    """Raises InvalidRequest for no model at all."""
+    if not spec.name:
+        raise InvalidRequest("Missing ModelSpec")
     version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
-    return version, spec.version_label or None
+    return Target(spec.name, version, spec.version_label or None)
 
 
 def _spec(model: LoadedModel) -> ModelSpec:

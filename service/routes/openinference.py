@@ -81,10 +81,10 @@ class OpenInference:
         name, number = _named(call)
         _require("POST", call)
         await packed.unpack(call.request, self._most)
-        model = self._pick(call, name, number)
+        model = self.pick(call, name, number)
         asked = oip_request.read(call.request.body, call.request.headers.get(HEADER), model.manifest)
-        _apply(asked, call)
-        content, length = oip_answer.write(model.manifest, await self._run(model, asked, call), asked)
+        apply(asked, call)
+        content, length = oip_answer.write(model.manifest, await self.run(model, asked, call), asked)
         headers: tuple[Header, ...] = ((b"x-request-id", call.id.encode()),)
         if length is None:
             return Response(200, content, headers)
@@ -101,9 +101,9 @@ class OpenInference:
         name, number = _named(call)
         _require("GET", call)
         if call.request.path.endswith(b"/ready"):
-            self._pick(call, name, number)
+            self.pick(call, name, number)
             return _respond(call, {"name": name, "ready": True})
-        model = self._pick(call, name, number)
+        model = self.pick(call, name, number)
         signature = model.manifest.signature
         versions = [str(each.version) for each in self._registry.slot(name).versions() if each.state == "ready"]
         content = {
@@ -123,7 +123,7 @@ class OpenInference:
         _require("POST", call)
         parameters = _object(call.request.body)
         if found["index"]:
-            return _respond(call, self._index(parameters.get("ready") is True))
+            return _respond(call, self.index(parameters.get("ready") is True))
         if found["what"] == "unload":
             await self._registry.unload(found["name"])
         elif parameters.get("parameters"):
@@ -132,7 +132,8 @@ class OpenInference:
             await self._registry.load(found["name"])
         return Response(200, b"", ((b"x-request-id", call.id.encode()),))
 
-    async def _run(self, model: LoadedModel, asked: Asked, call: Call) -> Outputs:
+    async def run(self, model: LoadedModel, asked: Asked, call: Call) -> Outputs:
+        """All outputs. Raises InvalidRequest in Triton's words, and what Inference raises."""
         try:
             return await self._inference.tensors(model, asked.tensors, call)
         except TooManyRows as error:
@@ -143,7 +144,8 @@ class OpenInference:
             said = oip_request.complaint(asked, model.manifest)
             raise InvalidRequest(said or message(error)) from error
 
-    def _pick(self, call: Call, name: str, number: str | None) -> LoadedModel:
+    def pick(self, call: Call, name: str, number: str | None) -> LoadedModel:
+        """The model that answers. Raises UnknownModel or UnknownVersion in Triton's words, or NotReady."""
         try:
             if number is not None and not (number.isascii() and number.isdigit() and len(number) < 20):
                 raise UnknownVersion("no number")
@@ -152,7 +154,8 @@ class OpenInference:
             which = f"'{name[:200]}'" if number is None else f"'{name[:200]}' version {number[:20]}"
             raise type(error)(f"Request for unknown model: {which} is not found") from error
 
-    def _index(self, ready: bool) -> list[dict[str, str]]:
+    def index(self, ready: bool) -> list[dict[str, str]]:
+        """The repository's list, of all versions or of those that are ready."""
         return [
             {
                 "name": each.name,
@@ -193,7 +196,7 @@ def _require(method: str, call: Call) -> None:
         raise WrongMethod("Method Not Allowed")
 
 
-def _apply(asked: Asked, call: Call) -> None:
+def apply(asked: Asked, call: Call) -> None:
     """What a request says of itself: microseconds until nobody waits for it, and 1 for urgent, 2 and more for less."""
     if asked.timeout:
         call.deadline = min(call.deadline, call.request.received + asked.timeout / 1e6)
