@@ -89,6 +89,11 @@ class Lanes:
     def __len__(self) -> int:
         return len(self._lanes)
 
+    @property
+    def traces(self) -> int:
+        """How often TensorFlow has traced a graph for them."""
+        return sum(getattr(runtime, "traces", 0) for runtime in list(self._runtimes))
+
     def used(self) -> list[int]:
         """The sizes that any lane has run."""
         return sorted({size for lane in list(self._lanes) for size in lane.used()})

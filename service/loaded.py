@@ -17,6 +17,7 @@ import numpy as np
 
 from contract import bundle, proof, runtimes
 from contract.bundle import Bundle
+from contract.errors import HornpipeError
 from contract.features import Encoded, Encoder
 from contract.manifest import Manifest, Variant
 from contract.routing import Role
@@ -35,8 +36,8 @@ MOST_PICTURE_VALUES = 2**26
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A version that could be loaded: its manifest has been read, and the variant chosen that runs here, and why."""
+class Choice:
+    """Which variant of a version runs here, and why."""
 
     bundle: Bundle
     variant: Variant
@@ -49,11 +50,10 @@ class LoadedModel:
     The registry says in `roles` what the version is there for, and in `shadow` who gets a copy of what it answers.
     """
 
-    def __init__(self, candidate: Candidate, lanes: Lanes, settings: Settings) -> None:
-        loaded, variant = candidate.bundle, candidate.variant
-        self.bundle = loaded
+    def __init__(self, choice: Choice, lanes: Lanes, settings: Settings) -> None:
+        loaded, variant = choice.bundle, choice.variant
         self.manifest: Manifest = loaded.manifest
-        self.why = candidate.why
+        self.why = choice.why
         self.encoder = Encoder(loaded.manifest.features)
         self.monitor = Monitor(loaded.manifest, self.encoder)
         self.sha256 = hashlib.sha256((loaded.path / bundle.MANIFEST).read_bytes()).hexdigest()
@@ -88,6 +88,11 @@ class LoadedModel:
         """Rows that wait or run."""
         return sum(queue.rows + queue.running for queue in (self._inline, self._threaded))
 
+    @property
+    def traces(self) -> int:
+        """How often TensorFlow has traced a graph for this version."""
+        return self.lanes.traces
+
     def queue_for(self, rows: int) -> Queue:
         """Where a request of so many rows waits: small ones run on the event loop."""
         return self._inline if rows <= self._inline_rows else self._threaded
@@ -100,9 +105,8 @@ class LoadedModel:
         finally:
             self.lanes.give_back(lane)
 
-    def warm_up(self, before: "LoadedModel | None" = None) -> None:
+    def warm_up(self, row: Encoded, before: "LoadedModel | None" = None) -> None:
         """Make what the first requests need; as much as the version before it has come to use, where there is one."""
-        row = proof.encode_golden(self.bundle).take(np.zeros(1, np.int64))
         sizes = self.lanes.sizes
         if before is not None and len(before.lanes) and before.lanes.sizes == sizes:
             self.lanes.warm(row, len(before.lanes), before.lanes.used())
@@ -137,31 +141,43 @@ def _inline_rows(variant: Variant, encoder: Encoder) -> int:
     return 1 + int((INLINE_MICROSECONDS - one) / max((many - one) / 31, 1e-3))
 
 
-def prepare(models: Path, name: str, version: int, settings: Settings) -> Candidate:
-    """Read one version's manifest and choose its variant. Raises BundleError or RuntimeUnavailable."""
-    read = bundle.read_version(models, name, version)
-    return Candidate(read, *runtimes.choose(read.manifest, settings.runtime, settings.device))
+def size_of(models: Path, name: str, version: int, settings: Settings) -> int:
+    """Bytes of what would be loaded; 0 where it cannot be told, because then it cannot be loaded either."""
+    try:
+        return _choose(bundle.read_version(models, name, version), settings).variant.size
+    except (HornpipeError, OSError):
+        return 0
 
 
-def load_candidate(candidate: Candidate, settings: Settings, before: LoadedModel | None = None) -> LoadedModel:
-    """Verify, load, prove and warm one version: as warm as the one before it.
+def load(
+    models: Path, name: str, version: int, settings: Settings, *, before: LoadedModel | None = None
+) -> LoadedModel:
+    """Read, verify, choose, load, prove and warm one version: as warm as the one before it.
 
     Raises BundleError, RuntimeUnavailable, or what the runtime raises for a file that it cannot read.
     """
-    bundle.verify(candidate.bundle)
-    make = partial(runtimes.load, candidate.bundle, candidate.variant, settings.device)
+    read = bundle.read_version(models, name, version)
+    bundle.verify(read)
+    choice = _choose(read, settings)
+    make = partial(runtimes.load, choice.bundle, choice.variant, settings.device, isolated=settings.isolate)
     first = make()
-    lanes = Lanes(make, batch_sizes(candidate.variant), first)
+    lanes = Lanes(make, batch_sizes(choice.variant), first)
     try:
-        proof.prove(candidate.bundle, candidate.variant, first)
-        model = LoadedModel(candidate, lanes, settings)
-        model.warm_up(before)
+        proof.prove(read, choice.variant, first)
+        row = proof.encode_golden(read).take(np.zeros(1, np.int64))
+        model = LoadedModel(choice, lanes, settings)
+        model.warm_up(row, before)
     except BaseException:
         lanes.close()
         raise
     return model
 
 
-def load(models: Path, name: str, version: int, settings: Settings) -> LoadedModel:
-    """All of it at once, for who serves nobody meanwhile. Raises as its two halves do."""
-    return load_candidate(prepare(models, name, version, settings), settings)
+def _choose(read: Bundle, settings: Settings) -> Choice:
+    return Choice(_without_golden(read), *runtimes.choose(read.manifest, settings.runtime, settings.device))
+
+
+def _without_golden(read: Bundle) -> Bundle:
+    """Golden rows may be pictures, and take more memory than the model; once it is proven they are of no use."""
+    first = read.manifest.golden[0].model_copy(update={"row": {}})
+    return Bundle(read.path, read.manifest.model_copy(update={"golden": (first,)}))

@@ -8,31 +8,30 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from time import monotonic
+from typing import NamedTuple, TypeVar
 
 from contract.errors import HornpipeError
 from service.folder import Stamp, stamp_of
-from service.loaded import Candidate, LoadedModel, load_candidate, prepare
+from service.loaded import LoadedModel, load, size_of
 from service.refusal import refusal
 from service.settings import Settings
 from service.slot import Slot
 
 log = logging.getLogger("hornpipe.registry")
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class Due:
-    """A version to load; `stamp` is of its files before they were read."""
 
-    slot: Slot
+class Due(NamedTuple):
+    """A version to load; the first in order is loaded first."""
+
+    beside_production: bool
+    size: int
+    name: str
     version: int
-    stamp: Stamp
-    candidate: Candidate
-
-    @property
-    def order(self) -> tuple[bool, int, str, int]:
-        return (self.version != self.slot.wanted, self.candidate.variant.size, self.slot.name, self.version)
 
 
 class Loader:
@@ -55,7 +54,7 @@ class Loader:
         self._refused = refused
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._something = asyncio.Event()
-        self._read: dict[tuple[str, int], Due] = {}
+        self._sizes: dict[tuple[str, int], int] = {}
 
     def look(self) -> None:
         """Something may be due."""
@@ -72,7 +71,6 @@ class Loader:
 
     def close(self) -> None:
         """Begin no more; what waits to be given back is."""
-        self._read.clear()
         self._thread.shutdown(wait=False)
 
     def _wanted(self) -> dict[tuple[str, int], Slot]:
@@ -86,37 +84,36 @@ class Loader:
         }
 
     async def _next(self) -> Due | None:
-        """Read the manifests of what has become due, which say how large it is."""
-        for (name, version), slot in self._wanted().items():
-            if (name, version) not in self._read:
-                await self._prepare(slot, version)
+        """Of several, how large they are decides, which their manifests say."""
         wanted = self._wanted()
-        self._read = {key: due for key, due in self._read.items() if wanted.get(key) is due.slot}
-        return min(self._read.values(), key=lambda due: due.order, default=None)
-
-    async def _prepare(self, slot: Slot, version: int) -> None:
-        models, loop = self._settings.models_dir, asyncio.get_running_loop()
-        stamp = await loop.run_in_executor(self._thread, stamp_of, models, slot.name, version)
-        reading = loop.run_in_executor(self._thread, prepare, models, slot.name, version, self._settings)
-        try:
-            self._read[slot.name, version] = Due(slot, version, stamp, await reading)
-        except Exception as error:  # whatever it is, it must not keep others from being loaded
-            self._refuse(slot, version, stamp, error)
+        if len(wanted) > 1:
+            for name, version in wanted.keys() - self._sizes.keys():
+                self._sizes[name, version] = await self._on_thread(size_of, name, version)
+            wanted = self._wanted()
+        self._sizes = {key: size for key, size in self._sizes.items() if key in wanted}
+        due = (Due(key[1] != slot.wanted, self._sizes.get(key, 0), *key) for key, slot in wanted.items())
+        return min(due, default=None)
 
     async def _load(self, due: Due) -> None:
-        del self._read[due.slot.name, due.version]
-        loop = asyncio.get_running_loop()
-        loading = loop.run_in_executor(self._thread, load_candidate, due.candidate, self._settings, due.slot.serving)
+        name, version = due.name, due.version
+        slot = self._slots[name]
+        stamp = await self._on_thread(_stamp, name, version)
         try:
-            model = await loading
+            model = await self._on_thread(partial(load, before=slot.serving), name, version)
         except Exception as error:  # whatever it is, it must not keep others from being loaded
-            self._refuse(due.slot, due.version, due.stamp, error)
+            self._refuse(slot, version, stamp, error)
             return
         model.when_done(self._give_back)
         # Meanwhile it may have become unwanted, or its model have gone.
-        if due.version in due.slot.missing() and self._slots.get(due.slot.name) is due.slot:
-            log.info("%s/%d is loaded: %s, %s", model.name, model.version, model.variant, model.why)
-            self._took(due.slot, model)
+        if version in slot.missing() and self._slots.get(name) is slot:
+            log.info("%s/%d is loaded: %s, %s", name, version, model.variant, model.why)
+            self._took(slot, model)
+
+    async def _on_thread(self, function: Callable[[Path, str, int, Settings], T], name: str, version: int) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._thread, function, self._settings.models_dir, name, version, self._settings
+        )
 
     def _refuse(self, slot: Slot, version: int, stamp: Stamp, error: Exception) -> None:
         refused = refusal(error, stamp, slot.refusals.get(version), monotonic())
@@ -136,3 +133,8 @@ class Loader:
             self._thread.submit(close)
         except RuntimeError:  # it has been shut down
             close()
+
+
+def _stamp(models: Path, name: str, version: int, settings: Settings) -> Stamp:
+    del settings
+    return stamp_of(models, name, version)

@@ -13,6 +13,7 @@ from contract.errors import HornpipeError
 from contract.runtimes import DeviceChoice, RuntimeChoice
 
 PREFIX = "HORNPIPE_"
+MOST_WORKERS = 128
 # What hosts of containers say, and which field that is.
 _HOST_VARIABLES = {
     "SAGEMAKER_BIND_TO_PORT": "port",
@@ -48,6 +49,9 @@ class Settings(BaseModel):
     )
     runtime: RuntimeChoice = Field(default="auto", description="`auto`, `litert` or `savedmodel`.")
     device: DeviceChoice = Field(default="auto", description="`auto`, `cpu` or `gpu`.")
+    isolate: bool = Field(
+        default=True, description="0: TensorFlow runs in the service itself, less steadily, but once for all models."
+    )
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1, description="Larger bodies get 413.")
     max_rows: int = Field(default=1024, ge=1, description="More instances in one request get 422.")
     max_queue_rows: int = Field(default=4096, ge=1, description="More rows waiting for one model get 503.")
@@ -61,8 +65,16 @@ class Settings(BaseModel):
         default=30.0, gt=0, description="A request that takes longer to arrive is closed; so is who does not read."
     )
     idle_seconds: float = Field(default=75.0, gt=0, description="A connection without requests is closed after that.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_WORKERS,
+        description="Processes that share the port; limits of rows and bytes are for each.",
+    )
     threads: int = Field(
-        default_factory=_processors, ge=1, description="Models that run side by side; by default the processors."
+        default_factory=lambda settings: max(1, _processors() // settings.get("workers", 1)),
+        ge=1,
+        description="Models that run side by side in a process; by default its share of the processors.",
     )
     max_connections: int = Field(default=10_000, ge=1, description="More connections at once get 503 and are closed.")
     keys_file: Path | None = Field(

@@ -94,9 +94,6 @@ class Slot:
     def put(self, model: LoadedModel) -> bool:
         """Let a version that has loaded take its place; True when another version serves afterwards."""
         self.refusals.pop(model.version, None)
-        before = self.retired.get(model.version)
-        if before is not None and before.manifest == model.manifest:
-            model.monitor = before  # counters of a version that comes back go on where they stopped
         self.loaded[model.version] = model
         return self._settle()
 

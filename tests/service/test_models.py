@@ -57,7 +57,7 @@ def test_openapi_describes_predict_with_the_models_own_features(client: httpx.Cl
     assert "carrier" in instance["required"]
     assert "wind_gust" not in instance["required"]
     assert client.post("/predict", json=example).status_code == 200
-    assert set(predict["responses"]) == {"200", "400", "404", "405", "413", "415", "422", "500", "503"}
+    assert {"200", "400", "404", "405", "413", "415", "422", "500", "503"} <= set(predict["responses"])
     assert {"/healthz", "/readyz", "/metrics", "/models", "/predict"} <= set(schema["paths"])
     unresolved = [
         reference

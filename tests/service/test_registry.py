@@ -29,7 +29,7 @@ def test_promotion_and_rollback_swap_within_a_second(client: httpx.Client, model
     routing.rollback(models, NAME, by="test", why="")
     wait_until(lambda: serving(client) == 1, "version 1 serves again", seconds=1)
 
-    assert 'hornpipe_swaps_total{model="flights"} 3.0' in client.get("/metrics").text
+    assert 'hornpipe_swaps_total{model="flights"} 3\n' in client.get("/metrics").text
 
 
 def flip_a_byte(folder: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_broken_bundle_is_refused_and_the_old_one_serves_on(
     answer = client.post("/predict", json={"instances": [row]})
     assert (answer.status_code, answer.json()["version"]) == (200, 1)
     assert client.get("/readyz").status_code == 200
-    assert 'hornpipe_refused_bundles_total{model="flights"} 1.0' in client.get("/metrics").text
+    assert 'hornpipe_refused_bundles_total{model="flights"} 1\n' in client.get("/metrics").text
     assert "flights/2 is refused" in caplog.text
     assert "version 1 serves on" in caplog.text
     assert str(models) not in client.get("/models").text
