@@ -32,7 +32,7 @@ def by_row(outputs: Outputs) -> bytes:
         ((name, output),) = outputs.items()
         return _body("predictions", _values(name, output))
     heads = [b"%s: " % orjson.dumps(name) for name in outputs]
-    columns = [[_values(name, row) for row in output] for name, output in outputs.items()]
+    columns = [_each_row(name, output) for name, output in outputs.items()]
     rows = (b", ".join(map(b"".join, zip(heads, row, strict=True))) for row in zip(*columns, strict=True))
     return _body("predictions", b"[%b]" % b", ".join(b"{%b}" % row for row in rows))
 
@@ -148,13 +148,21 @@ def _check_rows(outputs: Outputs) -> None:
         count = len(output)
 
 
+def _each_row(name: str, output: NDArray[Any]) -> list[bytes]:
+    if output.ndim > 1:
+        return [_values(name, row) for row in output]
+    if output.dtype.kind not in "OSU":
+        return _values(name, output)[1:-1].split(b",")
+    return [orjson.dumps(_texts(value, name.endswith(_BYTES))) for value in output.tolist()]
+
+
 def _values(name: str, output: NDArray[Any]) -> bytes:
-    if isinstance(output, np.ndarray) and output.dtype.kind not in "OSU":
+    if output.dtype.kind not in "OSU":
         if output.dtype.name in ("float16", "bfloat16"):
             kind = {"float16": "half"}.get(output.dtype.name, output.dtype.name)
             raise InvalidRequest(f"Failed to write JSON value for tensor type: {kind}")
         return lenient.numbers(output)
-    return orjson.dumps(_texts(np.asarray(output, object).tolist(), name.endswith(_BYTES)))
+    return orjson.dumps(_texts(output.tolist(), name.endswith(_BYTES)))
 
 
 def _texts(value: object, as_bytes: bool) -> object:

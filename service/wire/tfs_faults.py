@@ -6,6 +6,7 @@ what it would have taken is left to our own words.
 
 import base64
 import binascii
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.wire.tfs_request import Row, is_object, type_name
 
 Shape = tuple[int, ...]
 
+_FLOATS: dict[Dtype, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
 _TYPE_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
 
 
@@ -146,7 +148,7 @@ def _check_leaf(value: object, dtype: Dtype) -> None:
         limits = np.iinfo(numpy_dtype(dtype))
         if isinstance(value, float) or not limits.min <= value <= limits.max:
             raise _wrong_type(value, dtype)
-    elif abs(value) > np.finfo(np.float32 if dtype == "float32" else np.float64).max and abs(value) != float("inf"):
+    elif abs(value) > float(np.finfo(_FLOATS.get(dtype, np.float64)).max) and abs(value) != math.inf:
         name = _TYPE_NAMES.get(dtype, dtype)
         raise _Fault(f"Cannot convert JSON value: {lenient.show(value)} to {name} without loss of precision.")
 
