@@ -63,13 +63,11 @@ class Certificate:
             raise SettingsError(f"HORNPIPE_TLS_CERT, HORNPIPE_TLS_KEY: {self._missing()}: {error.strerror}") from error
 
     def _why(self, error: ssl.SSLError) -> str:
-        match error.reason:
-            case "KEY_VALUES_MISMATCH":
-                return f"the private key in {self._key} is not that of {self._cert}"
-            case "BAD_DECRYPT" | "BAD_PASSWORD_READ" | "PROBLEMS_GETTING_PASSWORD":
-                return f"HORNPIPE_TLS_KEY_PASSWORD does not open {self._key}"
-            case _:
-                return f"{self._cert} and {self._key} are no certificate and its key in PEM ({error.reason})"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"the private key in {self._key} is not that of {self._cert}"
+        if b"ENCRYPTED" in self._key.read_bytes():  # of a wrong password OpenSSL says what it says of a wrong file
+            return f"HORNPIPE_TLS_KEY_PASSWORD does not open {self._key}"
+        return f"{self._cert} and {self._key} are no certificate and its key in PEM"
 
     def _missing(self) -> str:
         return str(next((path for path in (self._cert, self._key) if not path.is_file()), self._key))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import create_default_context
 
 import httpx
 import pyarrow as pa
@@ -22,6 +23,7 @@ from rich.console import Console
 from contract import bundle, routing
 from contract.bundle import Bundle
 from service.app import create_app
+from service.journal import Journal
 from service.server import Server
 from service.server import server as make_server
 from service.settings import Settings
@@ -134,14 +136,15 @@ def serve(models: Path) -> Iterator[Serve]:
     """Start the app behind a real server on a free port, with any settings; ready when it returns."""
     running: list[tuple[Server, threading.Thread, httpx.Client]] = []
 
-    def start(*, ready: bool = True, **settings: object) -> httpx.Client:
+    def start(*, ready: bool = True, journal: Journal | None = None, **settings: object) -> httpx.Client:
         given = Settings(models_dir=models, port=0, poll_seconds=0.02, **settings)
-        server = make_server(create_app(given), given)
+        server = make_server(create_app(given, journal), given)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         wait_until(lambda: server.started, "the server listens")
         port = server.servers[0].sockets[0].getsockname()[1]
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        scheme, trusted = ("https", create_default_context(cafile=given.tls_cert)) if given.tls_cert else ("http", True)
+        client = httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=30, verify=trusted)
         running.append((server, thread, client))
         if ready:
             wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready")
