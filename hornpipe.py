@@ -112,10 +112,20 @@ def serve(options: argparse.Namespace) -> int:
     # pydantic, which only tracing tools bring.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.disable()
+    if options.check:
+        from service.check import report
+
+        return report(os.environ)
     from service.__main__ import main
 
     gc.enable()
     return main()
+
+
+def keys(options: argparse.Namespace) -> int:
+    from service.keys_command import keys
+
+    return keys(options)
 
 
 def models(options: argparse.Namespace) -> int:
@@ -252,6 +262,17 @@ def _serve_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--models", metavar="DIR", help="the models folder (HORNPIPE_MODELS_DIR)")
     sub.add_argument("--host", help="the address to listen on (HORNPIPE_HOST)")
     sub.add_argument("--port", help="the port to listen on (HORNPIPE_PORT)")
+    sub.add_argument("--check", action="store_true", help="say what is misconfigured instead of serving; exit code 2")
+
+
+def _keys_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("action", choices=("add", "list", "revoke"))
+    sub.add_argument("name", nargs="?", metavar="NAME", help="whose key it is, for the log")
+    sub.add_argument("--file", type=Path, metavar="FILE", help="the keys' hashes (HORNPIPE_KEYS_FILE)")
+    sub.add_argument("--scope", action="append", choices=("predict", "admin", "metrics"), help="what it may (predict)")
+    sub.add_argument("--days", type=float, metavar="DAYS", help="after which it is no longer valid")
+    sub.add_argument("--rate", type=float, metavar="N", help="requests a second that it may send")
+    sub.add_argument("--burst", type=int, metavar="N", help="how many of them at once (those of one second)")
 
 
 def _models_arguments(sub: argparse.ArgumentParser) -> None:
@@ -353,6 +374,13 @@ COMMANDS = (
         "hornpipe serve --port 8000",
         _serve_arguments,
         serve,
+    ),
+    Command(
+        "keys",
+        "Make, list and revoke the API keys that the service asks for.",
+        "hornpipe keys add dashboard --scope predict --rate 50 --file keys.json",
+        _keys_arguments,
+        keys,
     ),
     Command(
         "doctor",
