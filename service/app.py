@@ -46,7 +46,7 @@ def create_app(settings: Settings, journal: Journal | None = None, store: Store 
     app. Without a journal nothing is written down. Raises KeysError.
     """
     registry = Registry(settings)
-    metrics = Metrics(registry.monitors, registry.serving, store)
+    metrics = Metrics(registry.monitors, registry.loaded, store)
     metrics.declare(predict.PATH, always=True)
     registry.attach(metrics)
     ids = RequestIds()

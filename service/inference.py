@@ -13,6 +13,7 @@ from service.loaded import LoadedModel
 from service.metrics import Metrics
 from service.registry import Registry
 from service.scheduler import Scheduler
+from service.shadow import Copy, Shadows
 from service.tracing import Ran
 from service.work import Batch, Make, Result, Work
 
@@ -28,6 +29,7 @@ class Inference:
         self._metrics = metrics
         self._most_rows = most_rows
         self._scheduler = Scheduler(threads, self._ran)
+        self._shadows = Shadows(self._scheduler, metrics)
         self.traces = False  # whether calls shall say when they ran
 
     def pick(
@@ -52,7 +54,10 @@ class Inference:
         if problems:
             encoded = model.encoder.encode(list(rows))
             raise misfit(model.name, model.version, [*problems, *(encoded if isinstance(encoded, list) else ())])
-        return await self._submit(Work(model, call, len(rows), rows, None))
+        result = await self._submit(Work(model, call, len(rows), rows, None))
+        if model.shadow is not None:
+            self._shadows.rows(model, rows, result)
+        return result
 
     async def rows(self, model: LoadedModel, rows: Sequence[object], call: Call) -> Outputs:
         """Outputs by name, for rows as parsed from JSON. Raises as `predict` does."""
@@ -61,27 +66,39 @@ class Inference:
     async def tensors(self, model: LoadedModel, tensors: Mapping[str, NDArray[Any]], call: Call) -> Outputs:
         """Outputs by name, for arrays by the names of the model's signature, n rows each. Raises as `predict` does."""
         rows = max((len(each) for each in tensors.values() if each.ndim), default=0)
-        if sum(each.size for each in tensors.values()) > LARGE:
-            return (await self.later(model, rows, lambda: model.encoder.encode_tensors(tensors), call)).outputs
         self._check_count(model, rows)
-        encoded = model.encoder.encode_tensors(tensors)
-        if isinstance(encoded, list):
-            raise misfit(model.name, model.version, encoded)
-        return (await self.encoded(model, encoded, call)).outputs
+        if sum(each.size for each in tensors.values()) > LARGE:
+            work = Work(model, call, rows, None, lambda: model.encoder.encode_tensors(tensors))
+        else:
+            encoded = model.encoder.encode_tensors(tensors)
+            if isinstance(encoded, list):
+                raise misfit(model.name, model.version, encoded)
+            work = Work(model, call, encoded.rows, None, encoded)
+        result = await self._submit(work)
+        if model.shadow is not None:
+            self._shadows.tensors(model, tensors, result)
+        return result.outputs
 
     async def encoded(self, model: LoadedModel, encoded: Encoded, call: Call) -> Result:
         """What a model says of rows that are encoded already. Raises as `predict` does."""
         self._check_count(model, encoded.rows)
-        return await self._submit(Work(model, call, encoded.rows, None, encoded))
+        return await self._copied(Work(model, call, encoded.rows, None, encoded))
 
     async def later(self, model: LoadedModel, count: int, make: Make, call: Call) -> Result:
         """What a model says of `count` rows that take long to decode: `make` does so on the model's thread, and gives
         as many. Raises as `predict` does."""
         self._check_count(model, count)
-        return await self._submit(Work(model, call, count, None, make))
+        return await self._copied(Work(model, call, count, None, make))
 
     def close(self) -> None:
         self._scheduler.close()
+
+    async def _copied(self, work: Work) -> Result:
+        """What is encoded when it comes here."""
+        result = await self._submit(work)
+        if work.model.shadow is not None:
+            self._shadows.encoded(work.model, result)
+        return result
 
     def _submit(self, work: Work) -> Work:
         self._scheduler.submit(work)
@@ -94,6 +111,9 @@ class Inference:
 
     def _ran(self, batch: Batch) -> None:
         """Count a batch, before anybody is answered."""
+        if isinstance(batch.works[0], Copy):
+            self._shadows.ran(batch)
+            return
         model, rows = batch.works[0].model, batch.rows
         timings = self._metrics.of(model.name)
         before = [(work.queued - work.call.decoding, batch.started - work.queued) for work in batch.works]

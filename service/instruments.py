@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+DIFFERENCES = (0.0001, 0.001, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 MOST_FEATURES = 64
 
 Outcome = Literal["ok", "invalid", "rejected", "gone", "error"]
@@ -95,6 +96,12 @@ SHADOW_ROWS = Instrument(
     ("model", "result"),
     "Rows copied to the shadow version: agreed or disagreed with the answer given, shed under load, failed.",
 )
+SHADOW_DIFFERENCE = Instrument(
+    "hornpipe_shadow_difference",
+    "histogram",
+    ("model",),
+    "Largest difference of a request's answers by the shadow version: of probabilities, or as a share of the range.",
+)
 TRACES = Instrument(
     "hornpipe_traces_total", "counter", ("model",), "Times that TensorFlow has traced a graph; flat once warm."
 )
@@ -119,6 +126,7 @@ INSTRUMENTS = (
     REFUSED,
     SHADOW_SECONDS,
     SHADOW_ROWS,
+    SHADOW_DIFFERENCE,
     TRACES,
     WORKERS,
     RESTARTS,

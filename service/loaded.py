@@ -31,6 +31,9 @@ from service.settings import Settings
 # Rows that take less than a hop to a thread and back run on the event loop.
 INLINE_MICROSECONDS = 50.0
 
+# Copies for a shadow: more waiting ones would only grow old.
+MOST_COPIED_ROWS = 256
+
 # A small file may hold a large picture: a request unpacks to a quarter of a gigabyte at most.
 MOST_PICTURE_VALUES = 2**26
 
@@ -66,6 +69,8 @@ class LoadedModel:
         self._inline_rows = _inline_rows(variant, self.encoder)
         self._inline = self._queue(settings.max_queue_rows, lanes=1, inline=True)
         self._threaded = self._queue(settings.max_queue_rows, lanes=settings.threads, inline=False)
+        self._inline_copies = self._queue(MOST_COPIED_ROWS, lanes=1, inline=True)
+        self._threaded_copies = self._queue(MOST_COPIED_ROWS, lanes=1, inline=False, at_once=1)
 
     @property
     def name(self) -> str:
@@ -97,6 +102,10 @@ class LoadedModel:
         """Where a request of so many rows waits: small ones run on the event loop."""
         return self._inline if rows <= self._inline_rows else self._threaded
 
+    def queue_for_copies(self, rows: int) -> Queue:
+        """Where what others answer waits to be tried here. One request at a time: a thread is never taken for long."""
+        return self._inline_copies if rows <= self._inline_rows else self._threaded_copies
+
     def run(self, encoded: Encoded) -> Outputs:
         """Run on the calling thread."""
         lane = self.lanes.borrow()
@@ -117,10 +126,10 @@ class LoadedModel:
         """Once nobody holds this model any more, `call` is handed the function that gives its memory back."""
         finalize(self, call, self.lanes.close).atexit = False
 
-    def _queue(self, most_rows: int, lanes: int, *, inline: bool) -> Queue:
+    def _queue(self, most_rows: int, lanes: int, *, inline: bool, at_once: int | None = None) -> Queue:
         latency = self._variant.latency
         a_row = min(latency["1"].p50, latency["32"].p50 / 32) / 1e6
-        return Queue(self.name, most_rows, inline, self.lanes.sizes[-1], a_row, lanes)
+        return Queue(self.name, most_rows, inline, at_once or self.lanes.sizes[-1], a_row, lanes)
 
 
 def _most_pictures(encoder: Encoder) -> int:

@@ -18,6 +18,7 @@ from contract.manifest import Manifest
 from service.counters import NANOSECONDS, Counters, Group, Layout
 from service.instruments import (
     BATCH_ROWS,
+    DIFFERENCES,
     NO_MODEL,
     OUTCOMES,
     REASONS,
@@ -26,6 +27,7 @@ from service.instruments import (
     REQUEST_SECONDS,
     ROWS,
     SECONDS,
+    SHADOW_DIFFERENCE,
     SHADOW_RESULTS,
     SHADOW_ROWS,
     SHADOW_SECONDS,
@@ -44,6 +46,8 @@ from service.scrape import Scrape
 from service.store import Key, OwnMemory, Store
 
 log = logging.getLogger("hornpipe.metrics")
+
+BILLIONTHS = 1e9  # whole amounts of what is a share
 
 
 class ServedVersion(Protocol):
@@ -84,6 +88,7 @@ class Timings:
         )
         self.rows = Series(counters, 1, BATCH_ROWS)
         self.shadow = Series(counters, NANOSECONDS, SHADOW_SECONDS)
+        self.difference = Series(counters, BILLIONTHS, SHADOW_DIFFERENCE)
         self._counters = counters
         self._decode, self._queue, self._run = (
             counters.layout.base(STAGE_SECONDS, stage) for stage in ("decode", "queue", "run")
@@ -258,5 +263,6 @@ def _of_model() -> tuple[Group, ...]:
         Group(REFUSED, ((),)),
         Group(SHADOW_SECONDS, ((),), SECONDS, NANOSECONDS),
         Group(SHADOW_ROWS, tuple((result,) for result in SHADOW_RESULTS)),
+        Group(SHADOW_DIFFERENCE, ((),), DIFFERENCES, BILLIONTHS),
         Group(TRACES, ((),)),
     )

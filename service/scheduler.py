@@ -36,7 +36,7 @@ class Scheduler:
 
     def submit(self, work: Work) -> None:
         """Queue a work, which is told what becomes of it. Raises Overloaded."""
-        queue = work.model.queue_for(work.count)
+        queue = work.queue
         queue.add(work)
         if queue.inline:
             self._inline[queue] = None
@@ -46,6 +46,10 @@ class Scheduler:
                 queue.served = max(queue.served, self._served)  # who has been away has saved up nothing
                 self._waiting[queue] = None
             self._due_pump()
+
+    def has_time(self) -> bool:
+        """Whether a thread is free, and nobody waits for one but batch jobs."""
+        return self._free > 0 and not any(queue.urgent for queue in self._waiting)
 
     def close(self) -> None:
         """Take no more; let what runs end."""

@@ -14,6 +14,7 @@ from service.steps import Pause
 
 if TYPE_CHECKING:
     from service.loaded import LoadedModel
+    from service.queue import Queue
 
 
 # Encodes what takes long to decode, on the thread of its model; as the encoder does, it gives all that is wrong.
@@ -29,6 +30,16 @@ class Result:
         self._batch = batch
         self._first = first
         self._last = last
+
+    @property
+    def count(self) -> int:
+        return self._last - self._first
+
+    @property
+    def encoded(self) -> Encoded | None:
+        """The rows as they ran."""
+        whole = self._batch.encoded
+        return whole.take(slice(self._first, self._last)) if whole is not None else None
 
     @property
     def outputs(self) -> Outputs:
@@ -69,6 +80,11 @@ class Work(Pause):
         self.result: Result | None = None
         self.error: BaseException | None = None
         self._future: asyncio.Future[None] | None = None
+
+    @property
+    def queue(self) -> "Queue":
+        """Where it waits."""
+        return self.model.queue_for(self.count)
 
     def __await__(self) -> Generator[Any, Any, Result]:
         if self.result is None and self.error is None:
