@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("python -m benchmarks.run", description=__doc__)
     names, servers = [case.name for case in CASES], [server.name for server in SERVERS]
     made.add_argument("--rounds", type=int, default=3)
-    made.add_argument("--seconds", type=int, default=5, help="measured at least, for each number of connections")
-    made.add_argument("--warm-up", type=int, default=2, help="seconds before that")
+    made.add_argument("--seconds", type=int, default=4, help="measured at least, for each number of connections")
+    made.add_argument("--warm-up", type=int, default=1, help="seconds before that")
     made.add_argument("--connections", type=int, action="append", help="instead of 1, 32 and 256; may be given again")
     made.add_argument("--quick", action="store_true", help="a look: one round, two seconds, 32 connections")
     made.add_argument("--case", action="append", choices=names, help="only this one; may be given again")

@@ -21,7 +21,8 @@ from contract.manifest import Choice
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "bench-models"
 DATA = KEPT / "data"
-PICTURES = 400
+# As many as fit into 8 GB: the first look at a network is at all of them at once.
+PICTURES = 100
 
 Arrays = dict[str, NDArray[np.generic]]
 
