@@ -79,6 +79,21 @@ def train(options: argparse.Namespace) -> int:
     return train(options.config, options.name, options.set, wishes)
 
 
+def import_model(options: argparse.Namespace) -> int:
+    from training.importing_command import import_model
+
+    return import_model(
+        options.source,
+        options.name,
+        options.models,
+        sample=options.sample,
+        signature=options.signature,
+        tolerance=options.tolerance,
+        unsafe=options.unsafe,
+        promoted_by=user() if options.promote else None,
+    )
+
+
 def doctor(options: argparse.Namespace) -> int:
     from training.command import doctor
 
@@ -258,6 +273,22 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--promote", action="store_true", help="make the new version production")
 
 
+def _import_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("source", type=Path, metavar="SOURCE", help="a SavedModel folder, or a .keras or .h5 file")
+    sub.add_argument("--name", required=True, help="what it will be called here")
+    sub.add_argument("--sample", type=Path, metavar="FILE", help="real rows: .jsonl, .json, .csv, .npz or .npy")
+    sub.add_argument("--signature", metavar="NAME", help="which of its signatures serves (serving_default)")
+    sub.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="SHARE",
+        help="by how much a faster form's answers may differ from its own, of the largest of them (0.001)",
+    )
+    sub.add_argument("--unsafe", action="store_true", help="run the Python code that a Keras file has in Lambda layers")
+    sub.add_argument("--promote", action="store_true", help="make the new version production")
+    _models_option(sub)
+
+
 def _serve_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--models", metavar="DIR", help="the models folder (HORNPIPE_MODELS_DIR)")
     sub.add_argument("--host", help="the address to listen on (HORNPIPE_HOST)")
@@ -367,6 +398,13 @@ COMMANDS = (
         "hornpipe train examples/flights/train.toml --set training.epochs=5 --promote",
         _train_arguments,
         train,
+    ),
+    Command(
+        "import",
+        "Make a proven bundle of anyone's SavedModel or Keras file.",
+        "hornpipe import exported/resnet --name resnet --sample pictures.npz --promote",
+        _import_arguments,
+        import_model,
     ),
     Command(
         "serve",

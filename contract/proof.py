@@ -76,10 +76,9 @@ def largest_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 def differ(outputs: Outputs, expected: Outputs) -> float:
     """The largest difference of any value of any output, in units of the largest finite value that was expected of that
-    output, where this is more than 1; infinite where an output is missing, has another type or shape, where strings
+    output, or of 1 where only zeros were; infinite where an output is missing, has another type or shape, where strings
     differ, or NaN and infinity stand in other places."""
-    # NumPy's maximum of anything and NaN is NaN; Python's depends on the order.
-    return float(np.max([_difference(outputs.get(name), wanted) for name, wanted in expected.items()]))
+    return max(_difference(outputs.get(name), wanted) for name, wanted in expected.items())
 
 
 def _difference(found: NDArray[Any] | None, expected: NDArray[Any]) -> float:
@@ -91,14 +90,16 @@ def _difference(found: NDArray[Any] | None, expected: NDArray[Any]) -> float:
         return float("inf")
     a, b = found.astype(np.float64), expected.astype(np.float64)
     finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+    if not np.array_equal(finite, np.isfinite(a)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return float("inf")
     if not finite.any():
         return 0.0
-    return float(np.max(np.abs(a[finite] - b[finite])) / max(1.0, np.max(np.abs(b[finite]))))
+    largest = np.max(np.abs(b[finite]))
+    return float(np.max(np.abs(a[finite] - b[finite])) / (largest or 1.0))
 
 
 def _scores_differ(outputs: Outputs, expected: Outputs) -> float:
+    # NumPy's maximum of anything and NaN is NaN; Python's depends on the order.
     return float(np.max([largest_difference(outputs[name], wanted) for name, wanted in expected.items()]))
 
 

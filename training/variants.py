@@ -95,7 +95,7 @@ class _Measuring:
             name=trial.name,
             runtime="savedmodel" if trial.path.is_dir() else "litert",
             path=trial.path.relative_to(staging).as_posix(),
-            size=_size(trial.path),
+            size=size(trial.path),
             largest_difference=difference,
             # Another processor rounds otherwise: twice what was seen on many rows here is still the same model.
             tolerance=max(self._tolerance, 2 * difference),
@@ -162,7 +162,7 @@ def _some(test: Rows) -> Rows:
     return test.take(np.linspace(0, len(test) - 1, most).astype(np.int64))
 
 
-def _size(path: Path) -> int:
+def size(path: Path) -> int:
     """Bytes of a file, or of the SavedModel in a folder."""
     if path.is_file():
         return path.stat().st_size
