@@ -41,13 +41,13 @@ def _row(models: Path, name: str, version: int, mark: str) -> tuple[str, ...]:
         manifest = bundle.read_version(models, name, version).manifest
     except BundleError as error:
         return (name, str(version), mark, f"unreadable: {error.problems[0]}", "", "", "", "")
-    metric = manifest.metrics[manifest.headline]
+    metric = manifest.metrics.get(manifest.headline)  # an imported model has none
     return (
         name,
         str(version),
         mark,
-        f"{manifest.headline} {metric.value:.4f}",
-        f"{metric.low:.4f}..{metric.high:.4f}",
+        f"{manifest.headline} {metric.value:.4f}" if metric else "",
+        f"{metric.low:.4f}..{metric.high:.4f}" if metric else "",
         manifest.chosen.variant,
         f"{sum(file.size for file in manifest.files.values()) / 1e6:.1f} MB",
         f"{manifest.created:%Y-%m-%d %H:%M}",

@@ -1,19 +1,35 @@
 """The OpenAPI description of what FastAPI does not see: POST /predict, with the features of what serves right now."""
 
+import math
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from contract import images
-from contract.manifest import CategoryFeature, Feature, ImageFeature, NumberFeature, RegressionOutput, TextFeature
+from contract import images, tensors
+from contract.manifest import (
+    BinaryOutput,
+    CategoryFeature,
+    Feature,
+    ImageFeature,
+    MulticlassOutput,
+    NumberFeature,
+    RegressionOutput,
+    TensorFeature,
+    TensorsOutput,
+    TextFeature,
+)
+from contract.signature import UNKNOWN, Dtype, numpy_dtype
 from service.errors import ANSWERS, INTERNAL, NOT_FOUND, Answer
 from service.loaded import LoadedModel
 from service.registry import Registry
 from service.routes.predict import PATH
 
 Schema = dict[str, Any]
+
+# Values of a tensor of zeros that is still an example to look at.
+MOST_EXAMPLE = 64
 
 ERROR: Schema = {
     "type": "object",
@@ -90,6 +106,7 @@ def _predict(serving: list[LoadedModel]) -> Schema:
             "value": {"instances": [example(model.manifest.features)], "model": model.name},
         }
         for model in serving
+        if _small(model.manifest.features)
     }
     return {
         "tags": ["predictions"],
@@ -127,6 +144,13 @@ def _instance_name(model: LoadedModel) -> str:
 
 
 def _instance(features: tuple[Feature, ...]) -> Schema:
+    named = _object(features)
+    if len(features) == 1 and isinstance(features[0], TensorFeature):
+        return {"description": "The only input's value may stand alone.", "anyOf": [named, _tensor(features[0])]}
+    return named
+
+
+def _object(features: tuple[Feature, ...]) -> Schema:
     return {
         "type": "object",
         "additionalProperties": False,
@@ -153,6 +177,8 @@ def _required_value(feature: Feature) -> Schema:
             return {"type": "string", "maxLength": feature.most_characters, "examples": [feature.example]}
         case ImageFeature():
             return _picture(feature)
+        case TensorFeature():
+            return _tensor(feature)
         case NumberFeature():
             seen = f"Seen in training: {feature.minimum:g} to {feature.maximum:g}."
             limits: Schema = {"minimum": feature.minimum, "maximum": feature.maximum}
@@ -172,18 +198,62 @@ def _picture(feature: ImageFeature) -> Schema:
     return {"description": f"Is {images.describe(feature)}.", "oneOf": [file, numbers, *flat]}
 
 
+def _tensor(feature: TensorFeature) -> Schema:
+    """Nested lists, or for numbers all bytes at once."""
+    values = _lists(_element(feature.dtype), feature.shape)
+    said = f"Is {tensors.describe(feature)}."
+    if feature.dtype == "string":
+        return {"description": said, **values}
+    sizes = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+    content = {"type": "string", "contentEncoding": "base64", "description": "Its bytes, the lowest of each first."}
+    packed = {
+        "type": "object",
+        "required": ["b64"],
+        "additionalProperties": False,
+        "properties": {"b64": content, "shape": sizes},
+    }
+    return {"description": said, "anyOf": [values, packed]}
+
+
+def _element(dtype: Dtype) -> Schema:
+    """One value of a tensor in a request."""
+    if dtype == "string":
+        content = {"type": "string", "contentEncoding": "base64"}
+        packed = {"type": "object", "required": ["b64"], "additionalProperties": False, "properties": {"b64": content}}
+        return {"anyOf": [{"type": "string"}, packed]}
+    if dtype == "bool":
+        return {"type": "boolean"}
+    if "float" in dtype:
+        return {"type": "number"}
+    limits = np.iinfo(numpy_dtype(dtype))
+    return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
+
+
 def _lists(items: Schema, shape: tuple[int, ...]) -> Schema:
     for size in reversed(shape):
-        items = {"type": "array", "minItems": size, "maxItems": size, "items": items}
+        sizes = {} if size == UNKNOWN else {"minItems": size, "maxItems": size}
+        items = {"type": "array", **sizes, "items": items}
     return items
 
 
 def example(features: tuple[Feature, ...]) -> dict[str, Any]:
-    """A row of each number's median, each category's most frequent value, a text, and a picture all grey."""
+    """A row of each number's median, each category's most frequent value, a text, a picture all grey, and zeros."""
     return {feature.name: _example(feature) for feature in features}
 
 
-def _example(feature: Feature) -> float | int | str | dict[str, str]:
+def _small(features: tuple[Feature, ...]) -> bool:
+    """Whether an example is something that a person wants to look at."""
+    return all(math.prod(map(abs, each.shape)) <= MOST_EXAMPLE for each in features if isinstance(each, TensorFeature))
+
+
+def _zeros(feature: TensorFeature) -> Any:  # noqa: ANN401  # whatever JSON has
+    zero: Any = "" if feature.dtype == "string" else numpy_dtype(feature.dtype).type(0).item()
+    return np.full([abs(size) for size in feature.shape], zero, object).tolist()
+
+
+def _example(feature: Feature) -> Any:  # noqa: ANN401  # whatever JSON has
+    if isinstance(feature, TensorFeature):
+        return _zeros(feature)
     if isinstance(feature, ImageFeature):
         return {"b64": images.encode_png(np.full(feature.shape, 128, np.uint8))}
     if isinstance(feature, CategoryFeature | TextFeature):
@@ -194,11 +264,27 @@ def _example(feature: Feature) -> float | int | str | dict[str, str]:
 def _prediction(serving: list[LoadedModel]) -> Schema:
     """Of every kind of output that serves."""
     outputs = [model.manifest.output for model in serving]
-    classes = {name for output in outputs if not isinstance(output, RegressionOutput) for name in output.classes}
+    classified = [output for output in outputs if isinstance(output, BinaryOutput | MulticlassOutput)]
+    classes = {name for output in classified for name in output.classes}
     values = [output for output in outputs if isinstance(output, RegressionOutput)]
-    kinds = [_classified(sorted(classes))] if classes or not values else []
+    imported = [output for output in outputs if isinstance(output, TensorsOutput)]
+    kinds = [_classified(sorted(classes))] if classes or not outputs else []
     kinds += [_estimated(sorted({f"{output.coverage:.0%}" for output in values}))] if values else []
-    return kinds[0] if len(kinds) == 1 else {"oneOf": kinds}
+    kinds += [_answered(output) for output in imported]
+    return kinds[0] if len(kinds) == 1 else {"anyOf" if imported else "oneOf": kinds}
+
+
+def _answered(output: TensorsOutput) -> Schema:
+    """The only output's value, or all of them by name; what is not finite is null."""
+    values = {spec.name: _lists(_answer(spec.dtype), spec.row) for spec in output.tensors}
+    if len(values) == 1:
+        return next(iter(values.values()))
+    return {"type": "object", "required": list(values), "properties": values}
+
+
+def _answer(dtype: Dtype) -> Schema:
+    """One value of a tensor in an answer."""
+    return {"type": ["number", "null"]} if "float" in dtype else _element(dtype)
 
 
 def _classified(classes: list[str]) -> Schema:

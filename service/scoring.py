@@ -18,10 +18,11 @@ from typing import Any, TextIO
 
 import orjson
 
-from contract import routing
+from contract import cells, routing
 from contract.errors import HornpipeError
 from contract.features import Encoder, Problem
-from contract.manifest import Output, RegressionOutput
+from contract.manifest import Output, RegressionOutput, TensorsOutput
+from contract.signature import TensorSpec, is_number
 from service.answers import predictions
 from service.loaded import LoadedModel, load
 from service.settings import from_environment
@@ -99,7 +100,10 @@ def _read_csv(path: Path, encoder: Encoder) -> Iterator[Row]:
     kinds = {feature.name: feature.kind for feature in encoder.features}
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
-            yield {name: _cell(row[name], kinds[name], path.parent) for name in kinds.keys() & row.keys()}
+            if encoder.tensor_features:
+                yield cells.row(encoder.tensor_features, row)
+            else:
+                yield {name: _cell(row[name], kinds[name], path.parent) for name in kinds.keys() & row.keys()}
 
 
 def _cell(text: str | None, kind: str, folder: Path) -> float | str | dict[str, str] | None:
@@ -177,22 +181,36 @@ class Layout:
 
     @property
     def texts(self) -> list[str]:
-        """The columns that hold strings; they come first."""
+        """The columns that hold strings; they come first, but for those of an imported model."""
+        if isinstance(self.output, TensorsOutput):
+            return [spec.name for spec in self.output.tensors if not is_number(spec.dtype, spec.row)]
         label = [] if isinstance(self.output, RegressionOutput) else ["label"]
         return [*(["file"] if self.with_files else []), *label]
 
     @property
     def columns(self) -> list[str]:
+        if isinstance(self.output, TensorsOutput):
+            return [spec.name for spec in self.output.tensors]
         if isinstance(self.output, RegressionOutput):
             return [*self.texts, "value", "low", "high"]
         return [*self.texts, "probability", *(f"probability_{name}" for name in self.output.classes)]
 
     def flat(self, prediction: Prediction) -> list[Any]:
-        """A prediction's values, in the order of the columns."""
+        """A prediction's values, in the order of the columns; of an imported model, what is no number as JSON."""
+        if isinstance(self.output, TensorsOutput):
+            named = prediction if len(self.output.tensors) > 1 else {self.output.tensors[0].name: prediction}
+            return [_cell_of(spec, named[spec.name]) for spec in self.output.tensors]
         values = [value for key, value in prediction.items() if key != "probabilities"]
         if isinstance(self.output, RegressionOutput):
             return values
         return values + [prediction["probabilities"][name] for name in self.output.classes]
+
+
+def _cell_of(spec: TensorSpec, answer: Any) -> float | str:  # noqa: ANN401  # whatever JSON has
+    if is_number(spec.dtype, spec.row):
+        number: float = answer[0] if spec.row else answer
+        return number
+    return answer if isinstance(answer, str) else orjson.dumps(answer).decode()
 
 
 def _write(scored: Iterable[Prediction], layout: Layout, target: Path | None) -> int:
@@ -227,7 +245,8 @@ def _write_parquet(scored: Iterable[Prediction], layout: Layout, path: Path) -> 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = [pa.string() if name in layout.texts else pa.float32() for name in layout.columns]
+    number = pa.float64() if isinstance(layout.output, TensorsOutput) else pa.float32()
+    types = [pa.string() if name in layout.texts else number for name in layout.columns]
     schema = pa.schema(list(zip(layout.columns, types, strict=True)))
     rows, count = iter(scored), 0
     with pq.ParquetWriter(path, schema) as writer:

@@ -5,7 +5,7 @@ A sample is what clients send, in one of these files; columns and keys that are 
 - `.jsonl`: a line a row: an object of the inputs, or the bare value of the only input.
 - `.json`: a list of such rows, or a TensorFlow Serving request, {"instances": [...]}.
 - `.npz`: an array [n, ...] for each input; `.npy`: that of the only input.
-- `.csv`: a column for each input that is one value a row; where the only input is a vector, all columns are it.
+- `.csv`: as contract.cells has it.
 """
 
 import csv
@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from contract import cells
 from contract.encoded import Tensors
 from contract.errors import RunFailed
 from contract.features import Encoded, Encoder, Problem
@@ -191,35 +192,5 @@ def _arrays(path: Path, features: Sequence[TensorFeature]) -> Mapping[str, NDArr
 
 
 def _csv(path: Path, features: Sequence[TensorFeature]) -> list[Any]:
-    return list(_csv_rows(path, features))
-
-
-def _csv_rows(path: Path, features: Sequence[TensorFeature]) -> Iterator[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            if len(features) == 1 and features[0].name not in row:
-                yield {
-                    features[0].name: [_cell(features[0], text or "") for key, text in row.items() if key is not None]
-                }
-            else:
-                yield {each.name: _value(each, row[each.name] or "") for each in features if each.name in row}
-
-
-def _value(feature: TensorFeature, text: str) -> Any:  # noqa: ANN401  # whatever JSON has
-    return [_cell(feature, text)] if feature.shape else _cell(feature, text)
-
-
-def _cell(feature: TensorFeature, text: str) -> Any:  # noqa: ANN401  # whatever JSON has
-    """A cell as JSON has it; what is no number stays text, for the encoder to complain of."""
-    if feature.dtype == "string":
-        return text
-    if feature.dtype == "bool":
-        return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return text
+        return [cells.row(features, row) for row in csv.DictReader(file)]

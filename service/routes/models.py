@@ -65,14 +65,14 @@ class ModelList(BaseModel):
 
 
 class VersionSummary(BaseModel):
-    """One version and its headline metric on its own test rows."""
+    """One version and its headline metric on its own test rows; an imported one has none."""
 
     version: int
     created: str
-    headline: str
-    value: float
-    low: float
-    high: float
+    headline: str | None
+    value: float | None
+    low: float | None
+    high: float | None
     size: int
 
 
@@ -155,13 +155,13 @@ def _version(folder: Path, name: str, version: int) -> VersionSummary | None:
         manifest = bundle.read_version(folder, name, version).manifest
     except BundleError:
         return None
-    metric = manifest.metrics[manifest.headline]
+    metric = manifest.metrics.get(manifest.headline)
     return VersionSummary(
         version=version,
         created=manifest.created.isoformat(),
-        headline=manifest.headline,
-        value=metric.value,
-        low=metric.low,
-        high=metric.high,
+        headline=manifest.headline or None,
+        value=metric.value if metric else None,
+        low=metric.low if metric else None,
+        high=metric.high if metric else None,
         size=sum(file.size for file in manifest.files.values()),
     )
