@@ -26,7 +26,6 @@ from service.errors import (
     UnknownModel,
     UnknownVersion,
     UnsupportedMedia,
-    WrongMethod,
     answer_to,
 )
 from service.http import Header, Response
@@ -136,10 +135,10 @@ class TensorFlowServing:
     async def rows(self, model: LoadedModel, asked: Asked, call: Call) -> Outputs:
         """The outputs of `instances`."""
         instances = asked.value
-        tensors = dense.rows(instances, model.encoder)
-        if tensors is not None:
-            return await self._dense(model, tensors, asked, call)
         if asked.has_numbers:
+            tensors = dense.rows(instances, model.encoder)
+            if tensors is not None:
+                return await self._dense(model, tensors, asked, call)
             instances = asked.careful()
         features = model.manifest.features
         rows = tfs_request.rows(instances, model, asked.plain)
@@ -237,7 +236,7 @@ def refuse(error: Exception, call: Call, headers: tuple[Header, ...]) -> Respons
 
 def status_of(error: Exception) -> int:
     """TensorFlow Serving says 400 to whatever is wrong with a request."""
-    if isinstance(error, InvalidRequest | NotJSON | UnsupportedMedia | WrongMethod):
+    if isinstance(error, InvalidRequest | NotJSON | UnsupportedMedia):
         return 400
     return answer_to(error).status
 

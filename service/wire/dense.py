@@ -103,7 +103,7 @@ def rows(instances: object, encoder: Encoder) -> dict[str, NDArray[Any]] | None:
     if not isinstance(instances, list) or not all(type(row) is dict for row in instances):
         return None
     names = instances[0].keys()
-    if not names <= dense.keys() or any(row.keys() != names for row in instances):
+    if not names or not names <= dense.keys() or any(row.keys() != names for row in instances):
         return None
     found = {}
     for name in names:

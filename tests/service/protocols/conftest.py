@@ -14,6 +14,7 @@ import pytest
 from contract import routing
 from contract.bundle import Bundle
 from service.app import create_app
+from service.server import Server
 from service.server import server as make_server
 from service.settings import Settings
 from tests import imported, kinds
@@ -67,13 +68,19 @@ def put(made: Bundle, folder: Path, name: str) -> None:
 def serving(folder: Path, **settings: Any) -> Iterator[httpx.Client]:
     """A server on a free port, ready."""
     given = Settings(models_dir=folder, port=0, poll_seconds=0.02, **settings)
-    server = make_server(create_app(given), given)
+    with running(make_server(create_app(given), given)) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready", seconds=120)
+        yield client
+
+
+@contextmanager
+def running(server: Server) -> Iterator[httpx.Client]:
+    """A server that listens."""
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started, "the server listens")
     port = server.servers[0].sockets[0].getsockname()[1]
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready", seconds=120)
         yield client
     server.should_exit = True
     thread.join()

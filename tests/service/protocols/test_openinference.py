@@ -249,8 +249,8 @@ GOOD = tensor("x", X.tolist())
         (
             "plus",
             {"inputs": [GOOD]},
-            "expected 2 inputs but got 1 inputs for model 'plus'. Got input(s) ['x'], but missing required input(s) ['y']."
-            " Please provide all required input(s).",
+            "expected 2 inputs but got 1 inputs for model 'plus'. Got input(s) ['x'], but missing required input(s) "
+            "['y']. Please provide all required input(s).",
         ),
         ("plus", {"inputs": [GOOD, tensor("y", [1])]}, "input 'x' batch size does not match other inputs for 'plus'"),
         (
