@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
@@ -54,10 +55,13 @@ class Loader:
         self._refused = refused
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._something = asyncio.Event()
+        self._done_with: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._closed = False
         self._sizes: dict[tuple[str, int], int] = {}
 
     def look(self) -> None:
         """Something may be due."""
+        self._give_back()
         if self._wanted():
             self._something.set()
 
@@ -71,6 +75,8 @@ class Loader:
 
     def close(self) -> None:
         """Begin no more; what waits to be given back is."""
+        self._give_back()
+        self._closed = True
         self._thread.shutdown(wait=False)
 
     def _wanted(self) -> dict[tuple[str, int], Slot]:
@@ -103,7 +109,7 @@ class Loader:
         except Exception as error:  # whatever it is, it must not keep others from being loaded
             self._refuse(slot, version, stamp, error)
             return
-        model.when_done(self._give_back)
+        model.when_done(self._is_done)
         # Meanwhile it may have become unwanted, or its model have gone.
         if version in slot.missing() and self._slots.get(name) is slot:
             log.info("%s/%d is loaded: %s, %s", name, version, model.variant, model.why)
@@ -127,12 +133,21 @@ class Loader:
             slot.refusals[version] = refused
             self._refused(slot)
 
-    def _give_back(self, close: Callable[[], None]) -> None:
-        """On our thread, because it may take a while, and the last who lets go of a model may be anybody."""
-        try:
-            self._thread.submit(close)
-        except RuntimeError:  # it has been shut down
+    def _is_done(self, close: Callable[[], None]) -> None:
+        """Nobody holds a model any more: its memory is to be given back.
+
+        This runs wherever the last reference happens to go, perhaps in the middle of anything that takes locks. To put
+        something into a SimpleQueue is one of the few things that may be done there.
+        """
+        if self._closed:
             close()
+        else:
+            self._done_with.put(close)
+
+    def _give_back(self) -> None:
+        """On our thread, because it may take a while."""
+        while not self._done_with.empty():
+            self._thread.submit(self._done_with.get())
 
 
 def _stamp(models: Path, name: str, version: int, settings: Settings) -> Stamp:

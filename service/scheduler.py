@@ -131,7 +131,7 @@ class Scheduler:
         if batch.works:
             self._ran(batch)
         first = 0
-        for work in batch.works:
+        for work in batch.release():
             work.finish(Result(batch, first, first + work.count))
             first += work.count
 

@@ -50,7 +50,7 @@ class Result:
         """A JSON list of predictions. Raises NonFiniteOutput."""
         written = self._batch.written
         if written is None:  # somebody's are not finite: ours may be
-            return b"[%b]" % b",".join(self._batch.works[0].model.write(self.outputs))
+            return b"[%b]" % b",".join(self._batch.write(self.outputs))
         return b"[%b]" % b",".join(written[self._first : self._last])
 
 
@@ -127,9 +127,18 @@ class Batch:
     started: float
     ended: float
 
+    def __post_init__(self) -> None:
+        if self.works:
+            self.write = self.works[0].model.write
+
     @property
     def rows(self) -> int:
         return sum(work.count for work in self.works)
+
+    def release(self) -> list[Work]:
+        """The works, which it forgets: they hold on to it, and a ring is freed only when the collector comes by."""
+        works, self.works = self.works, []
+        return works
 
     @cached_property
     def written(self) -> list[bytes] | None:
@@ -137,6 +146,6 @@ class Batch:
         from service.answers import NonFiniteOutput
 
         try:
-            return self.works[0].model.write(self.outputs)
+            return self.write(self.outputs)
         except NonFiniteOutput:
             return None
