@@ -21,6 +21,7 @@ from service.endpoint import Endpoint, Front, Handle, Refuse
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, RequestIds, answer_to, body, body_of
 from service.guard import Guard
 from service.inference import Inference
+from service.instruments import NO_MODEL
 from service.journal import Journal
 from service.logs import AccessLog
 from service.metrics import Metrics
@@ -98,7 +99,8 @@ def hot_paths(inference: Inference, registry: Registry, settings: Settings, fron
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Load in the background, so that /healthz answers at once."""
+    """Load in the background, so that /healthz answers at once. By now every route is declared."""
+    state_of(app).metrics.prepare(NO_MODEL)
     registry, inference = state_of(app).registry, state_of(app).inference
     watching = asyncio.create_task(registry.watch())
     watching.add_done_callback(_log_death)

@@ -128,7 +128,8 @@ def number(value: float) -> str:
 
 
 def _line(instrument: Instrument, values: Sequence[str]) -> str:
-    return f"{instrument.name}{{{_labels(instrument.labels, values)}}} %s\n"
+    labels = f"{{{_labels(instrument.labels, values)}}}" if values else ""
+    return f"{instrument.name}{labels} %s\n"
 
 
 def _series(name: str, labels: str, bounds: Sequence[float | str]) -> str:

@@ -201,7 +201,6 @@ class Metrics:
 
     async def scrape(self) -> str:
         """All samples of all workers, in Prometheus' text format."""
-        self.prepare(NO_MODEL)
         self.publish()
         if self._scrape is None:
             self._scrape = Scrape(self._store, self._layout(of_model=True), self._layout(of_model=False))

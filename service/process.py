@@ -5,11 +5,11 @@ See proc(5). Where there is no /proc, nothing is told.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.exposition import head
+from service.exposition import head, number
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -33,11 +33,11 @@ def usage(process: int) -> Usage | None:
     folder = Path("/proc") / str(process)
     try:
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        files = len(os.listdir(folder / "fd"))  # noqa: PTH208  # only their number
-        limits = (folder / "limits").read_text()
+        limits = (folder / "limits").read_text().splitlines()
+        files = len(list((folder / "fd").iterdir())) if fields[0] != "Z" else 0  # one that has ended tells the rest
     except OSError:
         return None
-    (most,) = [line.split()[3] for line in limits.splitlines() if line.startswith("Max open files")]
+    most = next((line.split()[3] for line in limits if line.startswith("Max open files")), "0")
     return Usage(
         parent=int(fields[1]),
         cpu=sum(map(int, fields[11:15])) / _TICKS,
@@ -56,40 +56,23 @@ def text(processes: Iterable[int], supervisor: int | None) -> str:
         used.append(own)
     if not used:
         return ""
-    families = (
-        (
-            "process_cpu_seconds_total",
-            "counter",
-            "Processor time in seconds, of all processes, ended ones included.",
-            sum(each.cpu for each in used),
-        ),
-        (
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory in bytes, of all processes; what they share counts for each.",
-            sum(each.resident for each in used),
-        ),
-        (
-            "process_virtual_memory_bytes",
-            "gauge",
-            "Virtual memory in bytes, of all processes.",
-            sum(each.virtual for each in used),
-        ),
-        (
-            "process_start_time_seconds",
-            "gauge",
-            "Start of the first process, in seconds since the Unix epoch.",
-            min(each.started for each in used),
-        ),
-        ("process_open_fds", "gauge", "Open file descriptors, of all processes.", sum(each.files for each in used)),
-        (
-            "process_max_fds",
-            "gauge",
-            "How many file descriptors all processes may have open.",
-            sum(each.most_files for each in used),
-        ),
-    )
-    return "".join(f"{head(name, kind, what)}{name} {value}\n" for name, kind, what, value in families)
+    return "".join(_samples(used))
+
+
+def _samples(used: list[Usage]) -> Iterator[str]:
+    def sample(name: str, kind: str, what: str, value: float) -> str:
+        return f"{head(name, kind, what)}{name} {number(round(value, 2))}\n"
+
+    cpu, memory = "Processor seconds of all processes, ended ones included.", "memory of all processes in bytes"
+    yield sample("process_cpu_seconds_total", "counter", cpu, sum(each.cpu for each in used))
+    shared = f"Resident {memory}; what they share counts for each."
+    yield sample("process_resident_memory_bytes", "gauge", shared, sum(each.resident for each in used))
+    yield sample("process_virtual_memory_bytes", "gauge", f"Virtual {memory}.", sum(each.virtual for each in used))
+    first = "Start of the first process in seconds since the Unix epoch."
+    yield sample("process_start_time_seconds", "gauge", first, min(each.started for each in used))
+    yield sample("process_open_fds", "gauge", "Open files of all processes.", sum(each.files for each in used))
+    most = "Files that all processes may have open."
+    yield sample("process_max_fds", "gauge", most, sum(each.most_files for each in used))
 
 
 def _boot() -> float:

@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.grpc = grpc
-        self._state = state
+        self.state = state
         self._certificate = certificate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -70,26 +70,27 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; Uvicorn has renewed its default headers, the date among them, at the whole ones."""
         ends = await super().on_tick(counter)
+        self.state.metrics.publish()
         if counter % TICKS_A_SECOND == 0:
             headers = self.server_state.default_headers
-            self._state.limits.defaults = b"".join(b"%s: %s\r\n" % header for header in headers)
+            self.state.limits.defaults = b"".join(b"%s: %s\r\n" % header for header in headers)
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, HotProtocol):
                     connection.expire(now)
-            self._state.front.guard.refresh()
+            self.state.front.guard.refresh()
             if self._certificate is not None:
                 self._certificate.refresh()
         return ends
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        drain = self._state.settings.drain_seconds
-        if sig == signal.SIGTERM and drain > 0 and not self._state.draining:
-            self._state.draining = True
+        drain = self.state.settings.drain_seconds
+        if sig == signal.SIGTERM and drain > 0 and not self.state.draining:
+            self.state.draining = True
             log.info("SIGTERM: not ready; answering on for %g s", drain)
             asyncio.get_running_loop().call_later(drain, super().handle_exit, sig, frame)
             return
-        self._state.draining = True
+        self.state.draining = True
         super().handle_exit(sig, frame)
 
 

@@ -5,15 +5,15 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from contract.errors import HornpipeError
 from contract.runtimes import DeviceChoice, RuntimeChoice
+from service.sockets import MOST_WORKERS
 
 PREFIX = "HORNPIPE_"
-MOST_WORKERS = 128
 # What hosts of containers say, and which field that is.
 _HOST_VARIABLES = {
     "SAGEMAKER_BIND_TO_PORT": "port",
@@ -72,7 +72,7 @@ class Settings(BaseModel):
         description="Processes that share the port; limits of rows and bytes are for each.",
     )
     threads: int = Field(
-        default_factory=lambda settings: max(1, _processors() // settings.get("workers", 1)),
+        default_factory=_processors,
         ge=1,
         description="Models that run side by side in a process; by default its share of the processors.",
     )
@@ -126,6 +126,14 @@ class Settings(BaseModel):
         if wrong := [each for each in origins if each != "*" and not _ORIGIN.fullmatch(each)]:
             raise ValueError(f"expected origins such as https://a.example:8443, or *, and not {', '.join(wrong)}")
         return origins
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_processors(cls, given: dict[str, Any]) -> dict[str, Any]:
+        workers = str(given.get("workers", ""))
+        if "threads" in given or not workers.isdecimal():
+            return given
+        return given | {"threads": max(1, _processors() // max(1, int(workers)))}
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
