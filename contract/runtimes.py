@@ -22,6 +22,9 @@ from contract.savedmodel import tensorflow as tensorflow
 
 _LITERT_ON_GPU = "LiteRT runs on the CPU only: HORNPIPE_DEVICE=gpu needs HORNPIPE_RUNTIME=savedmodel"
 
+# Spreading a shorter run over TensorFlow's threads costs more than it saves, by a tenth to two fifths of its CPU time.
+SPREAD_FROM_MICROSECONDS = 10_000.0
+
 RuntimeName = Literal["litert", "savedmodel"]
 RuntimeChoice = Literal["auto", "litert", "savedmodel"]
 
@@ -86,11 +89,11 @@ def load(
     *,
     isolated: bool = False,
 ) -> Runtime:
-    """Load one variant of a bundle, to run on so many `threads`: LiteRT's default is 1, TensorFlow's are its own.
+    """Load one variant of a bundle. One run goes on so many `threads`, by default on one.
 
-    `isolated` SavedModels live in a process of their own; `threads` mean nothing to others, whose threads are those of
-    this process's TensorFlow. Raises RuntimeUnavailable, or what the runtime raises for a file that it cannot read:
-    OSError, RuntimeError or ValueError.
+    `isolated` SavedModels live in a process of their own. Where a run of one takes long, TensorFlow decides on how many
+    threads it goes; it always does in this process. Raises RuntimeUnavailable, or what the runtime raises for a file
+    that it cannot read: OSError, RuntimeError or ValueError.
     """
     path = bundle.path / variant.path
     if variant.runtime == "litert":
@@ -98,6 +101,8 @@ def load(
     if isolated:
         from contract.isolated import IsolatedSavedModel  # with all that starts processes: for those who need it
 
+        if threads is None and variant.latency["1"].p50 < SPREAD_FROM_MICROSECONDS:
+            threads = 1
         return IsolatedSavedModel(path, device, variant.signature, threads)
     return SavedModel(path, device, variant.signature)
 

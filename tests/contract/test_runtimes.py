@@ -8,6 +8,7 @@ import pytest
 from contract import proof, runtimes
 from contract.errors import ProofFailed, RuntimeUnavailable
 from contract.features import Encoded
+from contract.isolated import IsolatedSavedModel
 from contract.manifest import Choice, Manifest, TextFeature
 from contract.runtimes import LiteRT, choose
 from tests.conftest import Trained
@@ -83,6 +84,15 @@ def test_batch_sizes_may_change_from_call_to_call(trained: Trained) -> None:
     for rows in (1, 7, 3, 16, 1):
         part = Encoded(golden.numbers[:rows], golden.categories[:rows])
         np.testing.assert_allclose(runtime.run(part)["probability"], expected[:rows], atol=1e-5)
+
+
+def test_a_savedmodel_proves_itself_in_a_process_of_its_own(trained: Trained) -> None:
+    reference = trained.bundle.manifest.variant("savedmodel-float32")
+    runtime = runtimes.load(trained.bundle, reference, "cpu", isolated=True)
+
+    assert isinstance(runtime, IsolatedSavedModel)
+    assert proof.prove(trained.bundle, reference, runtime) <= reference.tolerance
+    runtime.close()
 
 
 def of_texts(trained: Trained) -> Manifest:
