@@ -210,7 +210,7 @@ def _files(path: str, feature: ImageFeature, array: Array) -> Array | list[Probl
                 raise PictureError(f"a {type(content).__name__}")
             pixels[i] = images.decode(content, feature)
         except PictureError as error:
-            expected = "a PNG or JPEG file"
+            expected = "a PNG, JPEG or WebP file"
             found.append(Problem(f"{path}[{i}]", "is not a picture that can be read", expected, str(error)))
     return found[:MOST_PROBLEMS] or pixels
 

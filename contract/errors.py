@@ -36,7 +36,7 @@ class ProofFailed(BundleError):
 
 
 class PictureError(HornpipeError):
-    """Neither PNG nor JPEG, damaged, or too large. The text says what came."""
+    """No PNG, JPEG or WebP, damaged, or too large. The text says what came."""
 
 
 class RoutingError(HornpipeError):

@@ -3,8 +3,8 @@
 `numbers` is float32 [n, F] with NaN for missing; `categories` is int32 [n, C] with 0 for unseen and 1 for missing;
 `image` is [n, height, width, channels]; `texts` is [n, T] of str, a missing text being an empty one. A row is an object
 of feature names; a feature that is absent, null or an empty string is missing. A picture comes as nested lists of
-numbers or as {"b64": a PNG or JPEG file} (contract/images.py). An imported model has `tensors`, named and typed as its
-signature has them (contract/tensors.py).
+numbers or as {"b64": a PNG, JPEG or WebP file} (contract/images.py). An imported model has `tensors`, named and typed
+as its signature has them (contract/tensors.py).
 
 There are two readings of a row. The quick one works on whole lists and only notices that something is wrong; the
 careful one then looks at each value and names every problem. A property test holds their verdicts equal.

@@ -33,9 +33,9 @@ Pixels = NDArray[Any]  # [height, width, channels], uint8 or float32
 
 # A small file can hold a picture of any size. To read so many pixels took up to 430 MB and 2 s (a PNG with alpha).
 MOST_PIXELS = 50_000_000
-FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG", "WEBP")
 
-_A_FILE = "a PNG or JPEG file in base64"
+_A_FILE = "a PNG, JPEG or WebP file in base64"
 _NUMBER_TYPES = frozenset({int, float})
 
 # What Pillow raises for files that are cut short or damaged, by fuzzing and by its source.
@@ -43,7 +43,7 @@ _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, O
 
 
 def decode(data: bytes, feature: ImageFeature) -> Pixels:
-    """A PNG or JPEG file as [height, width, channels] of the feature's shape and type.
+    """A PNG, JPEG or WebP file as [height, width, channels] of the feature's shape and type.
 
     Raises PictureError, with what is wrong with the file, when it is neither, is cut short, or is too large.
     """
@@ -117,7 +117,7 @@ def _open(data: bytes, wanted: int) -> "Image":
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     except UnidentifiedImageError as error:
-        raise PictureError(f"{len(data)} bytes that are no PNG or JPEG file") from error
+        raise PictureError(f"{len(data)} bytes that are no PNG, JPEG or WebP file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise PictureError(f"more than {MOST_PIXELS} pixels") from error
     except _DAMAGED as error:

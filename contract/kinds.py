@@ -43,7 +43,7 @@ class CategoryFeature(Part):
 
 
 class ImageFeature(Part):
-    """A picture, [height, width, channels] of `dtype`. In a request: nested lists, or {"b64": PNG or JPEG file}.
+    """A picture, [height, width, channels] of `dtype`. In a request: nested lists, or {"b64": PNG, JPEG or WebP file}.
 
     `minimum` and `maximum` are the range of its values in training, 0 and 255 for picture files.
     """

@@ -79,11 +79,28 @@ def describe(app: FastAPI, registry: Registry) -> Schema:
     """The whole schema. Made anew each time: a promotion may have changed the features."""
     schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     serving = list(registry.serving())
-    schema["paths"][PATH] = {"post": _predict(serving)}
+    schema["paths"] |= {PATH: {"post": _predict(serving)}, **_views()}
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas |= {"Error": ERROR, "Problem": PROBLEM, "Prediction": _prediction(serving)}
     schemas |= {_instance_name(model): _instance(model.manifest.features) for model in serving}
     return schema
+
+
+def _views() -> Schema:
+    """What is looked at, of which FastAPI does not know either."""
+    ok = {"200": {"description": "Yes"}}
+    no = {"503": {"description": "Not yet, or not any more"}}
+    views = {
+        "/healthz": ("The process lives", ok),
+        "/readyz": ("Predictions can be had", ok | no),
+        "/v2/health/live": ("The process lives, in the Open Inference Protocol", ok),
+        "/v2/health/ready": ("Predictions can be had, in the Open Inference Protocol", ok | no),
+        "/metrics": ("Prometheus metrics", {"200": {"description": "Text", "content": {"text/plain": {}}}}),
+    }
+    return {
+        path: {"get": {"tags": ["operations"], "summary": summary, "responses": responses}}
+        for path, (summary, responses) in views.items()
+    }
 
 
 def _predict(serving: list[LoadedModel]) -> Schema:
@@ -188,7 +205,7 @@ def _required_value(feature: Feature) -> Schema:
 
 def _picture(feature: ImageFeature) -> Schema:
     """Either a file or numbers; the description says the same in words, for those who see only that."""
-    base64 = {"type": "string", "contentEncoding": "base64", "description": "A PNG or JPEG file."}
+    base64 = {"type": "string", "contentEncoding": "base64", "description": "A PNG, JPEG or WebP file."}
     file = {"type": "object", "required": ["b64"], "additionalProperties": False, "properties": {"b64": base64}}
     whole = {"type": "integer", "minimum": 0, "maximum": 255}
     low, high = images.limits(feature)

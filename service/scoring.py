@@ -29,7 +29,7 @@ from service.settings import from_environment
 
 BATCH = 1024
 FORMATS = (".csv", ".jsonl", ".parquet")
-PICTURES = (".png", ".jpg", ".jpeg")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 Row = dict[str, Any]
 Prediction = dict[str, Any]

@@ -284,8 +284,8 @@ def test_good_pictures_and_texts_are_encoded_value_by_value(image: ImageFeature,
 
 
 GOOD = {"picture": [[1, 2, 3], [4, 5, 6]], "body": "text"}
-A_PICTURE = '{"b64": a PNG or JPEG file in base64}, or 2 x 3 x 1 as nested lists, each a whole number from 0 to 255'
-A_FILE = "a PNG or JPEG file in base64"
+A_FILE = "a PNG, JPEG or WebP file in base64"
+A_PICTURE = f'{{"b64": {A_FILE}}}, or 2 x 3 x 1 as nested lists, each a whole number from 0 to 255'
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,13 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def webp_header(width: int, height: int) -> bytes:
+    """A WebP file, lossless, that says its size and ends."""
+    content = b"\x2f" + ((width - 1) | (height - 1) << 14).to_bytes(4, "little")
+    chunk = b"VP8L" + len(content).to_bytes(4, "little") + content + b"\0"
+    return b"RIFF" + (len(chunk) + 4).to_bytes(4, "little") + b"WEBP" + chunk
+
+
 def test_png_is_read_as_tensorflow_reads_it() -> None:
     import tensorflow as tf
 
@@ -166,13 +173,15 @@ def test_png_and_back(channels: int) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "0 bytes that are no PNG or JPEG file"),
-        (b"not a picture", "13 bytes that are no PNG or JPEG file"),
-        (file(Image.fromarray(COLOURS), "GIF"), "no PNG or JPEG file"),
-        (file(Image.fromarray(COLOURS), "BMP"), "no PNG or JPEG file"),
+        (b"", "0 bytes that are no PNG, JPEG or WebP file"),
+        (b"not a picture", "13 bytes that are no PNG, JPEG or WebP file"),
+        (file(Image.fromarray(COLOURS), "GIF"), "no PNG, JPEG or WebP file"),
+        (file(Image.fromarray(COLOURS), "BMP"), "no PNG, JPEG or WebP file"),
         (png_header(8000, 8000), f"8000 x 8000 pixels, more than {MOST_PIXELS}"),
         (png_header(100_000, 100_000), f"more than {MOST_PIXELS}"),
         (png_header(10, 10), "damaged or truncated"),
+        (webp_header(16383, 16383), f"more than {MOST_PIXELS}"),
+        (webp_header(10, 10), "damaged or truncated"),
     ],
 )
 def test_what_is_refused(data: bytes, message: str) -> None:
@@ -183,7 +192,7 @@ def test_what_is_refused(data: bytes, message: str) -> None:
 @given(st.data())
 @settings(max_examples=300)
 def test_a_file_cut_short_or_altered_is_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
-    kind = data.draw(st.sampled_from(["PNG", "JPEG"]))
+    kind = data.draw(st.sampled_from(["PNG", "JPEG", "WEBP"]))
     whole = file(Image.fromarray(COLOURS), kind)
     # The last twenty bytes of a PNG are a checksum and an end mark: without them, all pixels are there.
     cut = data.draw(st.integers(0, len(whole) - 40))

@@ -1,5 +1,5 @@
-"""A folder with a subfolder of PNG or JPEG files for each class. They are decoded by the service's own code, once where
-they fit into memory, and again in each epoch where they do not."""
+"""A folder with a subfolder of PNG, JPEG or WebP files for each class. They are decoded by the service's own code, once
+where they fit into memory, and again in each epoch where they do not."""
 
 import base64
 from collections import Counter
@@ -24,7 +24,7 @@ from training.sources.picture_files import Picture, PictureFiles, decoded, rows_
 from training.sources.target import Target, labels
 from training.task import TASKS
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 MOST_NAMED = 20
 FEWEST = 3  # one to train, one to validate and one to test
 TARGET = "class"

@@ -125,7 +125,7 @@ def test_all_broken_pictures_are_named(folder: Path) -> None:
     text = problems(folder)
 
     assert len(text.splitlines()) == 2
-    assert "cat/000.png: 10 bytes that are no PNG or JPEG file" in text
+    assert "cat/000.png: 10 bytes that are no PNG, JPEG or WebP file" in text
     assert "dog/001.jpg: a damaged or truncated file" in text
 
 
