@@ -89,39 +89,49 @@ def answers_of_mixed(inputs: Tensors) -> Tensors:
     }
 
 
+def slow(models: Path) -> None:
+    """In LiteRT, which is there at once."""
+    steps = np.array([1, 2, 3])
+    with bundle.staged(models, SLOW) as staging:
+        save(Slow(), staging, "serving_default")
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(staging), signature_keys=["serving_default"])
+        file = staging / "slow.tflite"
+        file.write_bytes(converter.convert())
+        _publish(SLOW, models, staging, _variant("litert", file), {"steps": steps}, {"answer": steps})
+
+
 def mixed(models: Path) -> None:
     inputs = inputs_of_mixed(3)
-    _publish(Mixed(), MIXED, models, inputs, answers_of_mixed(inputs))
+    with bundle.staged(models, MIXED) as staging:
+        save(Mixed(), staging, "serving_default")
+        variant = _variant("savedmodel", staging / SAVED_MODEL)
+        _publish(MIXED, models, staging, variant, inputs, answers_of_mixed(inputs))
 
 
-def slow(models: Path) -> None:
-    steps = np.array([1, 2, 3])
-    _publish(Slow(), SLOW, models, {"steps": steps}, {"answer": steps})
-
-
-def _publish(module: Any, name: str, models: Path, inputs: Tensors, answers: Tensors) -> None:
+def _publish(name: str, models: Path, staging: Path, variant: Variant, inputs: Tensors, answers: Tensors) -> None:
     """As importing would, which takes longer; in production."""
-    with bundle.staged(models, name) as staging:
-        save(module, staging, "serving_default")
-        known = _facts(name, staging, inputs, answers)
-        bundle.publish(staging, lambda version: Manifest(version=version, **known))
+    known = _facts(name, variant, inputs, answers)
+    bundle.publish(staging, lambda version: Manifest(version=version, **known))
     routing.promote(models, name, 1, by="test", why="fixture")
 
 
-def _facts(name: str, staging: Path, inputs: Tensors, answers: Tensors) -> dict[str, Any]:
-    features = tuple(TensorFeature(name=key, dtype=dtype(each), shape=each.shape[1:]) for key, each in inputs.items())
-    outputs = tuple(TensorSpec(name=key, dtype=dtype(a), shape=(UNKNOWN, *a.shape[1:])) for key, a in answers.items())
-    variant = Variant(
-        name="savedmodel-original",
-        runtime="savedmodel",
-        path=".",
+def _variant(runtime: Any, file: Path) -> Variant:
+    return Variant(
+        name=f"{runtime}-original",
+        runtime=runtime,
+        path="." if runtime == "savedmodel" else file.name,
         signature="serving_default",
-        size=(staging / SAVED_MODEL).stat().st_size,
+        size=file.stat().st_size,
         largest_difference=0,
         tolerance=1e-3,
         metrics={},
         latency={rows: Latency(p50=500, p99=900) for rows in ("1", "32")},
     )
+
+
+def _facts(name: str, variant: Variant, inputs: Tensors, answers: Tensors) -> dict[str, Any]:
+    features = tuple(TensorFeature(name=key, dtype=dtype(each), shape=each.shape[1:]) for key, each in inputs.items())
+    outputs = tuple(TensorSpec(name=key, dtype=dtype(a), shape=(UNKNOWN, *a.shape[1:])) for key, a in answers.items())
     golden = [
         GoldenExample(
             row={key: plain(each[i, ...], dtype(each)) for key, each in inputs.items()},

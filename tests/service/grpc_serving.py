@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import create_default_context
 
 import grpc
 import httpx
@@ -23,6 +24,7 @@ class Serving:
     http: httpx.Client
     address: str
     server: Server
+    thread: threading.Thread
 
     def channel(self, **options: object) -> grpc.Channel:
         return grpc.insecure_channel(self.address, options=list(options.items()))
@@ -45,9 +47,12 @@ def serving(models: Path, **settings: object) -> Iterator[Serving]:
     thread.start()
     wait_until(lambda: server.started, "the server listens")
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready")
-        assert server.grpc is not None
-        yield Serving(client, f"127.0.0.1:{server.grpc.port}", server)
-    server.should_exit = True
-    thread.join()
+    scheme, trusted = ("https", create_default_context(cafile=given.tls_cert)) if given.tls_cert else ("http", True)
+    try:
+        with httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=30, verify=trusted) as client:
+            wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready", 120)
+            assert server.grpc is not None
+            yield Serving(client, f"127.0.0.1:{server.grpc.port}", server, thread)
+    finally:
+        server.should_exit = True
+        thread.join()
