@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.ledger import KEPT, STATE, Block
-from service.store import Found, Key, Kind, Life
+from service.store import HEAD, Found, Key, Kind, Life
 
 _LIFE = np.dtype([("pid", "<i8"), ("starts", "<i8")])
 _OPEN = os.O_RDWR | os.O_CREAT
@@ -116,14 +116,15 @@ class SharedFolder:
         return False
 
     def _view(self, entry: "os.DirEntry[str]") -> tuple[int, memoryview] | None:
-        """None when it has been removed meanwhile."""
+        """None when it has been removed meanwhile, or is none of ours."""
         view = self._views.get(entry.path)
         if view is not None and view[0] == entry.inode():
             return view
         try:
-            return entry.inode(), _mapped(Path(entry.path), mmap.ACCESS_READ)
-        except FileNotFoundError:
+            memory = _mapped(Path(entry.path), mmap.ACCESS_READ)
+        except (FileNotFoundError, ValueError):  # the second of an empty file
             return None
+        return (entry.inode(), memory) if memory.nbytes >= HEAD.itemsize else None
 
     def _text_path(self, key: Key) -> Path:
         return self._folder / f"{key.sha256}.json"
@@ -148,7 +149,9 @@ def _key(file_name: str) -> Key | None:
 
 
 def _open_block(path: Path, key: Key, layout: np.dtype[np.void], digest: int) -> Block | None:
-    return Found(key, _mapped(path, mmap.ACCESS_WRITE), alive=True).block(layout, digest) if path.exists() else None
+    if not path.exists() or path.stat().st_size != layout.itemsize:
+        return None
+    return Found(key, _mapped(path, mmap.ACCESS_WRITE), alive=True).block(layout, digest)
 
 
 def _mapped(path: Path, access: int) -> memoryview:
@@ -165,7 +168,11 @@ def _create(path: Path, size: int, digest: int) -> None:
     """A block of zeros with the name of its layout. All of it is written now: a full disk must not show later, when a
     process writes to memory that it cannot have."""
     beside = path.with_name(f".{path.name}")
-    beside.write_bytes(digest.to_bytes(8, "little").ljust(size, b"\0"))
+    try:
+        beside.write_bytes(digest.to_bytes(8, "little").ljust(size, b"\0"))
+    except OSError:
+        beside.unlink()
+        raise
     beside.rename(path)
 
 

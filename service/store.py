@@ -11,7 +11,7 @@ from service.ledger import KEPT, STATE, Block, zeros
 
 Kind = Literal["model", "version"]
 
-_HEAD = np.dtype([("layout", "<u8"), ("epoch", "<u8"), ("state", "<i8", (4,))])
+HEAD = np.dtype([("layout", "<u8"), ("epoch", "<u8"), ("state", "<i8", (4,))])
 
 
 class Key(NamedTuple):
@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
     @property
     def _head(self) -> Block:
-        return np.frombuffer(self.memory, _HEAD, 1)
+        return np.frombuffer(self.memory, HEAD, 1)
 
 
 class Life(NamedTuple):

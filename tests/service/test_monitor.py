@@ -1,0 +1,131 @@
+"""Counts of rows against counting one by one."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contract.encoded import Encoded
+from contract.features import Encoder
+from contract.histogram import bin_names, fit_numbers
+from contract.kinds import TensorFeature
+from contract.manifest import CategoryBins, Manifest, NumberBins, Output
+from contract.outputs import TensorsOutput
+from contract.signature import TensorSpec
+from service.ledger import zeros
+from service.monitor import Monitor, Tally
+from tests.service import versions
+from tests.service.versions import BINARY, CLASSES, COLORS, VALUE, Served, some_rows
+
+CODES = ("unseen", "missing", *COLORS)
+
+
+def bin_of(value: float, bins: NumberBins, nan: str) -> str:
+    """As the README says it."""
+    if np.isnan(value):
+        return nan
+    if np.isinf(value):
+        return "non_finite"
+    names = bin_names(bins)
+    if value < bins.edges[0]:
+        return "below"
+    for i, upper in enumerate(bins.edges[1:], start=1):
+        if value < upper or (value == upper == bins.edges[-1]):
+            return names[i]
+    return "above"
+
+
+def expected(manifest: Manifest, rows: Encoded, watched: np.ndarray) -> tuple[dict[str, Counter], Counter]:
+    inputs = {}
+    for i, feature in enumerate(manifest.features):
+        bins = manifest.drift.inputs[feature.name]
+        if isinstance(bins, CategoryBins):
+            named = [CODES[code] for code in rows.categories[:, 0]]
+            inputs[feature.name] = Counter(name if name in ("unseen", "missing") else f"={name}" for name in named)
+        else:
+            inputs[feature.name] = Counter(bin_of(float(each), bins, "missing") for each in rows.numbers[:, i])
+    (bins,) = manifest.drift.outputs.values()
+    return inputs, Counter(bin_of(float(each), bins, "non_finite") for each in watched)
+
+
+def named(counts: Any, bins: Any) -> Counter:
+    return Counter({name: count for name, count in zip(bin_names(bins), counts.tolist(), strict=True) if count})
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 40, (32,) * 20, (5000,), (511, 1, 512, 513)], ids=str)
+@pytest.mark.parametrize("output", [BINARY, CLASSES, VALUE], ids=lambda output: output.name)
+def test_every_row_is_counted_once_in_every_bin(output: Output, sizes: tuple[int, ...]) -> None:
+    manifest = versions.table(output=output)
+    monitor = Monitor(manifest, Encoder(manifest.features))
+    parts = [some_rows(size, 3, output, seed) for seed, size in enumerate(sizes)]
+    for rows, answers in parts:
+        monitor.observe(rows, {output.name: answers}, rows.rows)
+    rows, answers = Encoded.join([rows for rows, _ in parts]), np.concatenate([answers for _, answers in parts])
+    watched = answers.max(axis=1) if output is CLASSES else answers
+    inputs, outputs = expected(manifest, rows, watched)
+
+    assert {name: named(counts, manifest.drift.inputs[name]) for name, counts in monitor.inputs().items()} == inputs
+    (counted,) = monitor.outputs().values()
+    assert named(counted, next(iter(manifest.drift.outputs.values()))) == outputs
+    assert monitor.tally.read()[1] == pytest.approx(watched.sum(dtype=np.float64))
+    labels = {
+        "probability": lambda: ["yes" if each >= 0.5 else "no" for each in answers],
+        "probabilities": lambda: [COLORS[each.argmax()] for each in answers],
+        "value": lambda: [""] * len(answers),
+    }[output.name]()
+    assert Counter(monitor.labels()) == Counter(labels)
+
+
+def test_the_numbers_of_an_imported_model_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    columns = {"a": rng.standard_normal(300), "b": rng.integers(0, 9, 300)}
+    features = [TensorFeature(name="a", dtype="float64", shape=()), TensorFeature(name="b", dtype="int64", shape=(1,))]
+    features.append(TensorFeature(name="words", dtype="string", shape=(-1,)))
+    answers = {"y": rng.standard_normal((300, 1)), "z": np.zeros((300, 4, 4), np.float32)}
+    output = TensorsOutput(
+        tensors=(
+            TensorSpec(name="y", dtype="float64", shape=(-1, 1)),
+            TensorSpec(name="z", dtype="float32", shape=(-1, 4, 4)),
+        )
+    )
+    watched = fit_numbers({"y": answers["y"]}, 300)
+    drift = {"rows": 300, "inputs": fit_numbers(columns, 300), "outputs": watched}
+    manifest = versions.manifest(features, output, drift, "imported", 1)
+    monitor = Monitor(manifest, Encoder(manifest.features))
+    rows = Encoded.of_tensors(columns | {"words": np.full((300, 2), b"x", object)})
+    monitor.observe(rows, answers, 300)
+
+    for name, values in (columns | {"y": answers["y"].ravel()}).items():
+        bins = (manifest.drift.inputs | manifest.drift.outputs)[name]
+        counted = (monitor.inputs() | monitor.outputs())[name]
+        assert named(counted, bins) == Counter(bin_of(float(np.float32(each)), bins, "?") for each in values)
+    assert monitor.labels() == {"": 300}
+
+
+def test_a_version_without_a_baseline_counts_its_rows() -> None:
+    output = TensorsOutput(tensors=(TensorSpec(name="z", dtype="string", shape=(-1, 4)),))
+    features = [TensorFeature(name="words", dtype="string", shape=(-1,))]
+    manifest = versions.manifest(features, output, {"rows": 0, "inputs": {}, "outputs": {}}, "imported", 1)
+    monitor = Monitor(manifest, Encoder(manifest.features))
+    for size in (1, 700):
+        words = np.full((size, 4), b"x", object)
+        monitor.observe(Encoded.of_tensors({"words": words}), {"z": words}, size)
+
+    assert (monitor.labels(), monitor.inputs(), monitor.outputs()) == ({"": 701}, {}, {})
+
+
+def test_counts_move_with_their_monitor_and_outlive_it() -> None:
+    served = Served(versions.table())
+    watch = served.monitor.watch
+    served.answer(700)
+    block = zeros(watch.type)
+    for lives in range(1, 4):  # a process after another takes the block over; each has noted what it has not counted
+        tally = Tally(watch, block, shared=True)
+        served.monitor.move(tally)
+        served.monitor.move(tally)
+        served.answer(100)
+        assert sum(served.monitor.labels().values()) == 700 + 100 * lives
+        served = Served(served.manifest)
+
+    assert sum(watch.split(Tally(watch, block, shared=True).read()[0])[2].values()) == 1000
