@@ -46,9 +46,9 @@ parts = {'service': project['dependencies'], **project['optional-dependencies']}
 [pathlib.Path(name + '.txt').write_text('\n'.join(each for each in part if not each.startswith('hornpipe['))) \
 for name, part in parts.items()]"
 
-# The service's dependencies, in the versions that are tested together.
+# The service's dependencies, in the versions that are tested together. gRPC is 22 of their megabytes.
 FROM lists AS build
-RUN python -m pip --python /opt/venv/bin/python install -c constraints.txt -r service.txt
+RUN python -m pip --python /opt/venv/bin/python install -c constraints.txt -r service.txt -r grpc.txt
 
 # Hornpipe itself: whole in /opt/hornpipe, without the training code in /opt/hornpipe-service.
 FROM build AS project
@@ -65,30 +65,30 @@ COPY examples /opt/hornpipe/examples
 FROM serving AS service
 COPY --from=build /opt/venv /opt/venv
 COPY --from=project /opt/hornpipe-service /opt/hornpipe
-RUN PYTHONDONTWRITEBYTECODE='' python -c "import hornpipe, service.__main__, ai_edge_litert.interpreter, httptools, uvloop"
+RUN PYTHONDONTWRITEBYTECODE='' python -c "import hornpipe, service.__main__, service.grpc.assembly, ai_edge_litert.interpreter, httptools, uvloop"
 USER 10001:10001
 ARG HORNPIPE_REVISION=unknown
 LABEL org.opencontainers.image.revision=$HORNPIPE_REVISION
 
 FROM build AS build-tf
-RUN python -m pip --python /opt/venv/bin/python install -c constraints.txt -r service.txt -r tf.txt
+RUN python -m pip --python /opt/venv/bin/python install -c constraints.txt -r service.txt -r grpc.txt -r tf.txt
 
 FROM serving AS service-tf
 COPY --from=build-tf /opt/venv /opt/venv
 COPY --from=project /opt/hornpipe-service /opt/hornpipe
-RUN PYTHONDONTWRITEBYTECODE='' python -c "import hornpipe, service.__main__, ai_edge_litert.interpreter, httptools, uvloop, tensorflow"
+RUN PYTHONDONTWRITEBYTECODE='' python -c "import hornpipe, service.__main__, service.grpc.assembly, ai_edge_litert.interpreter, httptools, uvloop, tensorflow"
 USER 10001:10001
 ARG HORNPIPE_REVISION=unknown
 LABEL org.opencontainers.image.revision=$HORNPIPE_REVISION
 
 FROM build-tf AS build-trainer
 RUN python -m pip --python /opt/venv/bin/python install -c constraints.txt \
-    -r service.txt -r tf.txt -r train.txt -r examples.txt
+    -r service.txt -r grpc.txt -r tf.txt -r train.txt -r examples.txt
 
 FROM base AS trainer
 COPY --from=build-trainer /opt/venv /opt/venv
 COPY --from=project /opt/hornpipe /opt/hornpipe
-RUN PYTHONDONTWRITEBYTECODE='' python -c "import hornpipe, service.__main__, training.command, examples.flights.prepare"
+RUN PYTHONDONTWRITEBYTECODE='' python -c "import hornpipe, service.__main__, service.grpc.assembly, training.command, examples.flights.prepare"
 # Data that examples prepare (build/...) goes here; a volume here keeps it.
 USER 10001:10001
 ARG HORNPIPE_REVISION=unknown
