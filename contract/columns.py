@@ -18,7 +18,7 @@ from contract.encoded import Encoded
 from contract.errors import PictureError
 from contract.kinds import CategoryFeature, Feature, ImageFeature, NumberFeature, TextFeature
 from contract.problem import Problem
-from contract.values import MISSING, REFUSED, describe, problems_of_value
+from contract.values import MISSING, REFUSED, Codes, describe, problems_of_value
 
 Array = NDArray[Any]
 
@@ -27,49 +27,44 @@ _STRINGS = frozenset({str, type(None)})
 
 
 class Columns:
-    """Reads the inputs of one model. `bounds` float32 [F, 2] are those of its numbers; `codes` are those of its
-    categories, `unknown` what each of them makes of what is not among them."""
+    """Reads the inputs of one model: `bounds` float32 [F, 2] are its numbers', `codes` its categories'."""
 
-    def __init__(
-        self,
-        features: Sequence[Feature],
-        bounds: NDArray[np.float32],
-        codes: Sequence[Mapping[str | None, int]],
-        unknown: Sequence[int],
-    ) -> None:
+    def __init__(self, features: Sequence[Feature], bounds: NDArray[np.float32], codes: Sequence[Codes]) -> None:
         self._numbers = [f for f in features if isinstance(f, NumberFeature)]
         self._categories = [f for f in features if isinstance(f, CategoryFeature)]
         self._texts = [f for f in features if isinstance(f, TextFeature)]
         self._image = next((f for f in features if isinstance(f, ImageFeature)), None)
         self._required = np.array([f.required for f in self._numbers], bool)
-        self._bounds, self._codes, self._unknown = bounds, codes, unknown
+        self._bounds, self._codes = bounds, codes
+        self._bounded = bool(np.isfinite(bounds).any())
 
     def read(self, tensors: Mapping[str, Array], rows: int) -> Encoded | list[Problem]:
         """n rows of known inputs, each [n, ...]; those that are absent are missing in every row."""
         problems: list[Problem] = []
-        numbers = self._read_numbers(tensors, rows, problems)
-        categories = self._read_categories(tensors, rows, problems)
+        # Reading none takes as long as a small picture.
+        numbers = self._read_numbers(tensors, rows, problems) if self._numbers else np.empty((rows, 0), np.float32)
+        categories = np.empty((rows, 0), np.int32)
+        if self._categories:
+            categories = self._read_categories(tensors, rows, problems)
         texts = self._read_texts(tensors, rows, problems)
         image = self._read_image(tensors, problems)
         return problems or Encoded(numbers, categories, image, texts)
 
     def _read_numbers(self, tensors: Mapping[str, Array], rows: int, problems: list[Problem]) -> NDArray[np.float32]:
-        wide = np.full((rows, len(self._numbers)), np.nan)
-        columns: dict[int, Array] = {}
-        for i, feature in enumerate(self._numbers):
-            if (array := tensors.get(feature.name)) is not None:
-                column = _numbers(_path(feature), feature, array)
-                if isinstance(column, Problem):
-                    problems.append(column)
-                else:
-                    wide[:, i] = columns[i] = column
+        if not self._numbers:
+            return np.empty((rows, 0), np.float32)
+        columns = [_numbers(feature, tensors.get(feature.name), rows, problems) for feature in self._numbers]
+        wide = np.array(columns, np.float64)
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and found so below
-            narrow = wide.astype(np.float32)
+            narrow = np.ascontiguousarray(wide.T, np.float32)
+        if np.count_nonzero(np.isfinite(narrow)) == narrow.size and not self._bounded:
+            return narrow
         bad = np.isinf(narrow) | (np.isnan(narrow) & self._required)
         bad |= (narrow < self._bounds[:, 0]) | (narrow > self._bounds[:, 1])
         if bad.any():
-            for i, column in columns.items():
-                problems += _problems(self._numbers[i], np.flatnonzero(bad[:, i]), column)
+            for i, feature in enumerate(self._numbers):
+                if feature.name in tensors and not any(each.path == _path(feature) for each in problems):
+                    problems += _problems(feature, np.flatnonzero(bad[:, i]), columns[i])
         return narrow
 
     def _read_categories(self, tensors: Mapping[str, Array], rows: int, problems: list[Problem]) -> NDArray[np.int32]:
@@ -78,9 +73,9 @@ class Columns:
             if feature.name not in tensors:
                 continue
             if values := _texts(feature, tensors[feature.name], problems):
-                table, unknown = self._codes[i], self._unknown[i]
-                codes[:, i] = [table.get(value, unknown) for value in values]
-                problems += _problems(feature, np.flatnonzero(codes[:, i] == REFUSED), values)
+                codes[:, i] = column = list(map(self._codes[i].__getitem__, values))
+                if REFUSED in column:
+                    problems += _problems(feature, np.flatnonzero(codes[:, i] == REFUSED), values)
         return codes
 
     def _read_texts(
@@ -116,11 +111,20 @@ def _flat(path: str, feature: Feature, array: Array) -> Array | Problem:
     return Problem(path, "has another shape", f"[n] or [n, 1], each {describe(feature)}", f"shape {list(array.shape)}")
 
 
-def _numbers(path: str, feature: NumberFeature, array: Array) -> Array | Problem:
-    """A column of numbers [n], of the dtype that came."""
+def _numbers(feature: NumberFeature, array: Array | None, rows: int, problems: list[Problem]) -> Array:
+    """A column of numbers [n], of the dtype that came; NaN where nothing came, or not numbers."""
+    if array is None:
+        return np.full(rows, np.nan)
     if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-        return Problem(path, "wrong type", "an array of numbers", f"an array of {array.dtype}")
-    return _flat(path, feature, array)
+        problems.append(Problem(_path(feature), "wrong type", "an array of numbers", f"an array of {array.dtype}"))
+        return np.full(rows, np.nan)
+    if array.ndim == 1:
+        return array
+    column = _flat(_path(feature), feature, array)
+    if isinstance(column, Problem):
+        problems.append(column)
+        return np.full(rows, np.nan)
+    return column
 
 
 def _texts(feature: CategoryFeature | TextFeature, array: Array, problems: list[Problem]) -> list[Any]:

@@ -24,11 +24,14 @@ from contract.problem import Problem as Problem  # whoever handles problems has 
 from contract.problem import show as show
 from contract.values import FIRST_KNOWN as FIRST_KNOWN
 from contract.values import MISSING as MISSING
-from contract.values import REFUSED, bounds, codes_of, nearest, problems_of_value
+from contract.values import REFUSED, Codes, bounds, nearest, problems_of_value
 from contract.values import UNSEEN as UNSEEN
 from contract.values import describe as describe
 
 MOST_PROBLEMS = 100
+
+# From so many rows on, columns are quicker than rows.
+MANY_ROWS = 24
 
 _NUMBER_TYPES = frozenset({int, float, type(None)})
 _STRING_TYPES = frozenset({str, type(None)})
@@ -52,9 +55,8 @@ class Encoder:
         self._optional = np.array([not feature.required for feature in self.number_features], dtype=bool)
         self._bounds = np.array([bounds(feature) for feature in self.number_features], dtype=np.float32).reshape(-1, 2)
         self._bounded = bool(np.isfinite(self._bounds).any())
-        self._codes = [codes_of(feature) for feature in self.category_features]
-        self._code_of_unknown = [REFUSED if f.on_unseen == "reject" else UNSEEN for f in self.category_features]
-        self._columns = columns.Columns(self.features, self._bounds, self._codes, self._code_of_unknown)
+        self._codes = [Codes(feature) for feature in self.category_features]
+        self._columns = columns.Columns(self.features, self._bounds, self._codes)
 
     def encode(self, rows: object) -> Encoded | list[Problem]:
         """Rows as parsed from JSON: the arrays, or every problem (the first 100). Any value at all is taken."""
@@ -189,14 +191,25 @@ class Encoder:
         return numbers
 
     def _categories(self, rows: list[dict[str, Any]]) -> NDArray[np.int32] | None:
+        if len(rows) >= MANY_ROWS:
+            return self._many_categories(rows)
         values = [value for row in rows for value in map(row.get, self._category_names)]
         if not _STRING_TYPES.issuperset(map(type, values)):
             return None
-        columns = zip(values, cycle(self._codes), cycle(self._code_of_unknown), strict=False)
-        codes = [table.get(value, unknown) for value, table, unknown in columns]
+        codes = [table[value] for value, table in zip(values, cycle(self._codes), strict=False)]
         if codes and min(codes) == REFUSED:
             return None
         return np.array(codes, np.int32).reshape(len(rows), -1)
+
+    def _many_categories(self, rows: list[dict[str, Any]]) -> NDArray[np.int32] | None:
+        """The same, a column at a time: half the time of a thousand rows, and twice that of one."""
+        codes = np.empty((len(rows), len(self._codes)), np.int32)
+        for i, (name, table) in enumerate(zip(self._category_names, self._codes, strict=True)):
+            values = [row.get(name) for row in rows]
+            if not _STRING_TYPES.issuperset(map(type, values)):
+                return None
+            codes[:, i] = list(map(table.__getitem__, values))
+        return None if (codes == REFUSED).any() else codes
 
     def _explain(self, rows: object) -> list[Problem]:
         problems = list(_first(MOST_PROBLEMS, self._problems(rows)))

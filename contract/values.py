@@ -68,10 +68,16 @@ def bounds(feature: NumberFeature) -> tuple[np.float32, np.float32]:
     return np.float32(-np.inf), np.float32(np.inf)
 
 
-def codes_of(feature: CategoryFeature) -> dict[str | None, int]:
-    codes: dict[str | None, int] = {value: FIRST_KNOWN + i for i, value in enumerate(feature.vocabulary)}
-    missing = REFUSED if feature.required else MISSING
-    return codes | {None: missing, "": missing}
+class Codes(dict[str | None, int]):
+    """Codes of a category's values, missing ones among them; looking up any other string gives `unknown`."""
+
+    def __init__(self, feature: CategoryFeature) -> None:
+        super().__init__({value: FIRST_KNOWN + i for i, value in enumerate(feature.vocabulary)})
+        self[None] = self[""] = REFUSED if feature.required else MISSING
+        self.unknown = REFUSED if feature.on_unseen == "reject" else UNSEEN
+
+    def __missing__(self, value: str | None) -> int:
+        return self.unknown
 
 
 def _float32(value: float) -> np.float32:
