@@ -12,15 +12,15 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
 from contract.errors import HornpipeError
 from service import tls
+from service.application import Application
 from service.gate import Gate
 from service.protocol import HotProtocol, Limits
 from service.settings import Settings, SettingsError
-from service.state import ServiceState, state_of
+from service.state import ServiceState
 
 if TYPE_CHECKING:
     from service.grpc.server import GrpcServer
@@ -85,18 +85,18 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         drain = self.state.settings.drain_seconds
-        if sig == signal.SIGTERM and drain > 0 and not self.state.draining:
-            self.state.draining = True
+        if sig == signal.SIGTERM and drain > 0 and not self.state.readiness.draining:
+            self.state.readiness.draining = True
             log.info("SIGTERM: not ready; answering on for %g s", drain)
             asyncio.get_running_loop().call_later(drain, super().handle_exit, sig, frame)
             return
-        self.state.draining = True
+        self.state.readiness.draining = True
         super().handle_exit(sig, frame)
 
 
-def server(app: FastAPI, settings: Settings) -> Server:
+def server(app: Application, settings: Settings) -> Server:
     """A server for an app that `create_app` has made; it does not listen yet. Raises SettingsError."""
-    state = state_of(app)
+    state = app.state
     front = state.front
     protocol: Any = partial(HotProtocol, state.dispatch, state.limits)
     certificate = tls.of(settings)

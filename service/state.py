@@ -1,31 +1,33 @@
 """What the routes share: the parts that `app.create_app` has put together."""
 
 from dataclasses import dataclass
-from typing import cast
-
-from fastapi import FastAPI
+from typing import TYPE_CHECKING, cast
 
 from service.endpoint import Front
 from service.inference import Inference
 from service.metrics import Metrics
 from service.protocol import Dispatch, Limits
+from service.readiness import Readiness
 from service.registry import Registry
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 @dataclass
 class ServiceState:
-    """`draining` is set by SIGTERM: what is asked is answered, but /readyz says no."""
+    """Made once, and held by whoever answers."""
 
     settings: Settings
     registry: Registry
+    readiness: Readiness
     inference: Inference
     metrics: Metrics
     front: Front
     dispatch: Dispatch
     limits: Limits
-    draining: bool = False
 
 
-def state_of(app: FastAPI) -> ServiceState:
+def state_of(app: "FastAPI") -> ServiceState:
     return cast(ServiceState, app.state.service)

@@ -44,8 +44,8 @@ def test_errors() -> None:
 
 
 def test_endpoints() -> None:
-    app = create_app(Settings())
-    paths = {*app.openapi()["paths"], app.openapi_url, app.docs_url}
+    api = create_app(Settings()).api()
+    paths = {*api.openapi()["paths"], api.openapi_url, api.docs_url}
 
     assert {endpoint.split()[1] for endpoint, _ in table("Endpoints")} == paths
 

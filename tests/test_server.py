@@ -102,7 +102,10 @@ class Traffic:
 
 
 def libraries(process: Process) -> str:
-    return Path(f"/proc/{process.process.pid}/maps").read_text()
+    """What it has mapped, and its children: TensorFlow runs in a process of its own."""
+    parent = process.process.pid
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return "".join(Path(f"/proc/{pid}/maps").read_text() for pid in (parent, *children))
 
 
 def test_with_litert_no_tensorflow_is_ever_loaded(start: Start, row: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from service.state import ServiceState
 
 def assemble(settings: Settings, state: ServiceState) -> GrpcServer:
     """A server that does not listen yet."""
-    health = Health(lambda: state.registry.ready() and not state.draining, (oip.SERVICE, tfs.PREDICTION, tfs.MODELS))
+    health = Health(state.readiness.ready, (oip.SERVICE, tfs.PREDICTION, tfs.MODELS))
     methods = _open_inference(settings, state) | _tensorflow_serving(settings, state)
     # Web pages have no part in gRPC.
     front = replace(state.front, cors=None)
@@ -25,7 +25,7 @@ def assemble(settings: Settings, state: ServiceState) -> GrpcServer:
         path: Rpc(Endpoint(route(path), handle, refuse, front), state.limits.crowd, settings.receive_seconds)
         for path, handle in methods.items()
     }
-    return GrpcServer(settings, rpcs, health)
+    return GrpcServer(settings, rpcs, health, state.registry.ready)
 
 
 def route(path: str) -> str:

@@ -1,46 +1,117 @@
-"""Whether the process lives, whether it can serve, and what it counts."""
+"""Whether the process lives, whether it can serve, and what it counts: hot paths, for they are asked most when there is
+least time for them, and must answer before the framework is there."""
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+import logging
+from collections.abc import Awaitable, Callable
 
+import orjson
+
+from contract.errors import HornpipeError
+from service.call import request_id
+from service.endpoint import Front
+from service.errors import WrongMethod, body_of
 from service.exposition import CONTENT_TYPE
-from service.slot import State
-from service.state import ServiceState, state_of
+from service.guard import describe
+from service.http import Header, Request, Response
+from service.metrics import Metrics
+from service.readiness import Readiness
 
-router = APIRouter(tags=["operations"])
+Show = Callable[[], Awaitable[Response]]
 
-
-@router.get("/healthz", summary="The process lives")
-async def healthz() -> dict[str, str]:
-    """200 from the first moment to the last; needs no model."""
-    return {"status": "ok"}
+log = logging.getLogger("hornpipe.request")
 
 
-@router.get("/readyz", summary="Predictions can be had", responses={503: {"description": "Not (yet, or any more)"}})
-async def readyz(request: Request) -> JSONResponse:
-    """200 once every model that is routed has loaded and proved itself or been refused, and at least one serves."""
-    state: ServiceState = state_of(request.app)
-    models: dict[str, State] = {slot.name: slot.state for slot in state.registry.slots()}
-    ready = state.registry.ready() and not state.draining
-    content = {"ready": ready, "draining": state.draining, "models": models}
-    return JSONResponse(content, status_code=200 if ready else 503)
+class View:
+    """A path that is looked at: GET and HEAD, no model, no deadline, and not counted."""
+
+    def __init__(self, route: str, show: Show, front: Front) -> None:
+        self._route = route
+        self._show = show
+        self._front = front
+        self._ask = front.guard.of("GET", route)
+
+    def admit(self, request: Request) -> HornpipeError | None:
+        """Why a request may not pass, if it may not."""
+        if self._ask is not None:
+            try:
+                request.caller = self._ask(request.headers)
+            except HornpipeError as error:
+                return error
+        return None
+
+    async def __call__(self, request: Request) -> Response:
+        given = request_id(request, self._front.ids)
+        try:
+            if self._ask is not None and request.caller is None:  # it came behind another one on its connection
+                request.caller = self._ask(request.headers)
+            if request.method not in ("GET", "HEAD"):
+                raise WrongMethod(f"{self._route} takes GET, got {request.method}")
+            return self._noted(request, given, await self._show())
+        except Exception as error:  # whatever it is, the client gets an answer and the log gets the rest
+            if not isinstance(error, HornpipeError):
+                log.error("%s failed", self._route, exc_info=error)
+            return self._failed(request, given, error)
+
+    def refuse(self, request: Request, error: HornpipeError) -> Response:
+        """The answer to a request whose body is not read."""
+        return self._failed(request, request_id(request, self._front.ids), error)
+
+    def _failed(self, request: Request, given: str, error: Exception) -> Response:
+        status, content = body_of(error, given)
+        headers: tuple[Header, ...] = describe(error)
+        if isinstance(error, WrongMethod):
+            headers = ((b"allow", b"GET, HEAD"),)
+        return self._noted(request, given, Response(status, content, headers))
+
+    def _noted(self, request: Request, given: str, response: Response) -> Response:
+        front = self._front
+        failed = response.status >= 400
+        if failed or front.journal.eager:
+            front.journal.note(request, given, self._route, response.status, failed=failed)
+        response.headers += ((b"x-request-id", given.encode()),)
+        if front.cors is not None:
+            response.headers += front.cors.headers(request.headers)
+        return response
 
 
-@router.get("/v2/health/live", summary="The process lives, in the Open Inference Protocol")
-async def live() -> dict[str, bool]:
-    """As /healthz."""
-    return {"live": True}
+class Health:
+    """What can be seen of the service as a whole."""
+
+    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+        self._readiness = readiness
+        self._metrics = metrics
+
+    async def healthz(self) -> Response:
+        """200 from the first moment to the last; needs no model."""
+        return Response(200, b'{"status":"ok"}')
+
+    async def readyz(self) -> Response:
+        """200 once predictions can be had, 503 before and while draining; the state of every model either way."""
+        ready = self._readiness.ready()
+        said = {"ready": ready, "draining": self._readiness.draining, "models": self._readiness.models()}
+        return Response(200 if ready else 503, orjson.dumps(said))
+
+    async def live(self) -> Response:
+        """As /healthz, in the Open Inference Protocol."""
+        return Response(200, b'{"live":true}')
+
+    async def ready(self) -> Response:
+        """As /readyz, in the Open Inference Protocol."""
+        ready = self._readiness.ready()
+        return Response(200 if ready else 503, orjson.dumps({"ready": ready}))
+
+    async def metrics(self) -> Response:
+        """The text format, version 0.0.4."""
+        return Response(200, (await self._metrics.scrape()).encode(), media=CONTENT_TYPE.encode())
 
 
-@router.get("/v2/health/ready", summary="Predictions can be had, in the Open Inference Protocol")
-async def ready(request: Request) -> JSONResponse:
-    """As /readyz."""
-    state: ServiceState = state_of(request.app)
-    is_ready = state.registry.ready() and not state.draining
-    return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
-
-
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics(request: Request) -> Response:
-    """The text format, version 0.0.4."""
-    return Response(await state_of(request.app).metrics.scrape(), media_type=CONTENT_TYPE)
+def paths(health: Health, front: Front) -> dict[bytes, View]:
+    """The views, by path."""
+    shows: dict[str, Show] = {
+        "/healthz": health.healthz,
+        "/readyz": health.readyz,
+        "/v2/health/live": health.live,
+        "/v2/health/ready": health.ready,
+        "/metrics": health.metrics,
+    }
+    return {route.encode(): View(route, show, front) for route, show in shows.items()}

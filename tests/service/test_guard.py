@@ -25,7 +25,6 @@ from service.cors import Cors
 from service.errors import Forbidden
 from service.guard import ALL_ELSE, RULES, Guard, is_loopback, require_safe
 from service.settings import Settings, SettingsError, from_environment
-from service.state import state_of
 from tests.conftest import Serve
 from tests.waiting import wait_until
 
@@ -82,8 +81,8 @@ def certify(tmp_path: Path) -> Certify:
 
 def test_every_path_of_the_application_has_a_rule_of_its_own() -> None:
     app = create_app(Settings())
-    guard = state_of(app).front.guard
-    paths = {*app.openapi()["paths"], "/openapi.json", "/docs"}
+    guard = app.state.front.guard
+    paths = {*app.api().openapi()["paths"], "/openapi.json", "/docs"}
     without = [
         path for path in paths if not any(path == rule.path or path.startswith(f"{rule.path}/") for rule in RULES)
     ]

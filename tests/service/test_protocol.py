@@ -129,9 +129,7 @@ def test_a_connection_that_is_not_to_be_kept_is_closed(
     assert reader.ended()
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_comes_and_the_connection_goes_on(
-    serve: Serve, row: Row
-) -> None:
+def test_a_body_that_is_too_large_is_refused_before_it_comes_and_the_connection_goes_on(serve: Serve, row: Row) -> None:
     client = serve(max_body_bytes=5000)
     with closing(connection(client)) as source:
         reader = Reader(source)

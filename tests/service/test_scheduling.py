@@ -55,9 +55,7 @@ def ask() -> Iterator[Ask]:
 
         def begin(client: httpx.Client, rows: list[Row], model: str = NAME, **headers: str) -> "Future[httpx.Response]":
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            return clients.submit(
-                client.post, "/predict", json={"instances": rows, "model": model}, headers=named
-            )
+            return clients.submit(client.post, "/predict", json={"instances": rows, "model": model}, headers=named)
 
         yield begin
 
@@ -154,9 +152,7 @@ def test_batch_jobs_let_everybody_else_go_first(held: httpx.Client, gate: Gate, 
     assert sorted(gate.ran[2:]) == [28, 29]
 
 
-def test_a_busy_model_does_not_keep_another_waiting(
-    serve: Serve, models: Path, gate: Gate, ask: Ask, row: Row
-) -> None:
+def test_a_busy_model_does_not_keep_another_waiting(serve: Serve, models: Path, gate: Gate, ask: Ask, row: Row) -> None:
     add_version(models, "quiet")
     routing.promote(models, "quiet", 1, by="test", why="fixture")
     client = serve(threads=1)

@@ -1,0 +1,81 @@
+"""What stands behind the hot paths: begins and ends the service, and has everything else answered by FastAPI."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from service.instruments import NO_MODEL
+from service.state import ServiceState
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# When there is no model to wait for, the framework is imported after so many seconds.
+PATIENCE_SECONDS = 2.0
+LOOK_SECONDS = 0.05
+
+log = logging.getLogger("hornpipe")
+
+
+class Application:
+    """Plain ASGI. FastAPI comes once the models are ready, or with the first request for it: on a thread either way, so
+    that predictions go on meanwhile."""
+
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
+        self._api: FastAPI | None = None
+        self._making = asyncio.Lock()
+
+    def api(self) -> "FastAPI":
+        """The framework's part, made if need be."""
+        from service.api import create_api
+
+        if self._api is None:
+            self._api = create_api(self.state)
+        return self._api
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if self._api is None:
+            async with self._making:
+                await asyncio.to_thread(self.api)
+        await self.api()(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """ASGI's lifespan protocol."""
+        await receive()
+        # By now every route is declared. Models load in the background: /healthz answers at once.
+        self.state.metrics.prepare(NO_MODEL)
+        tasks = [asyncio.create_task(self.state.registry.watch()), asyncio.create_task(self._prepare())]
+        tasks[0].add_done_callback(_log_death)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self.state.registry.close()
+        self.state.inference.close()
+        await asyncio.to_thread(self.state.front.journal.close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _prepare(self) -> None:
+        """Import what is not needed for predictions, once they can be had."""
+        until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while not self.state.readiness.ready() and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(LOOK_SECONDS)
+        async with self._making:
+            await asyncio.to_thread(self.api)
+
+
+def _log_death(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("watching the models folder has died; restart the service", exc_info=task.exception())
