@@ -19,6 +19,8 @@ LITERT_SIZES = (1, 2, 4, 8, 16, 24, 32)
 SAVEDMODEL_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 ALONE = (1,)
 
+Pause = Callable[[], None]
+
 # Batching must save at least so much of the time of a row: it makes the first row of a batch wait for the last.
 WORTH_SAVING = 0.2
 
@@ -43,10 +45,11 @@ class Lane:
         """The sizes that have been run."""
         return list(self._runtimes)
 
-    def warm(self, row: Encoded, sizes: Sequence[int]) -> None:
+    def warm(self, row: Encoded, sizes: Sequence[int], pause: Pause) -> None:
         """Make and run some sizes, with copies of one row."""
         for size in sizes:
             self._exactly(row.take(np.zeros(size, np.int64)))
+            pause()
 
     def run(self, encoded: Encoded) -> Outputs:
         """Outputs by name, the first dimension being rows."""
@@ -109,11 +112,11 @@ class Lanes:
     def give_back(self, lane: Lane) -> None:
         self._free.append(lane)
 
-    def warm(self, row: Encoded, lanes: int, sizes: Sequence[int]) -> None:
-        """Make and run so many lanes before anybody waits for them."""
+    def warm(self, row: Encoded, lanes: int, sizes: Sequence[int], pause: Pause) -> None:
+        """Make and run so many lanes before anybody waits for them, with a pause after each step."""
         borrowed = [self.borrow() for _ in range(lanes)]
         for lane in borrowed:
-            lane.warm(row, sizes)
+            lane.warm(row, sizes, pause)
             self.give_back(lane)
 
     def close(self) -> None:

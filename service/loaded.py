@@ -23,7 +23,7 @@ from contract.manifest import Manifest, Variant
 from contract.routing import Role
 from contract.runtimes import Outputs
 from service.answers import Write, writer
-from service.lane import Lanes, batch_sizes
+from service.lane import Lanes, Pause, batch_sizes
 from service.monitor import Monitor
 from service.queue import Queue
 from service.settings import Settings
@@ -114,13 +114,13 @@ class LoadedModel:
         finally:
             self.lanes.give_back(lane)
 
-    def warm_up(self, row: Encoded, before: "LoadedModel | None" = None) -> None:
+    def warm_up(self, row: Encoded, before: "LoadedModel | None", pause: Pause) -> None:
         """Make what the first requests need; as much as the version before it has come to use, where there is one."""
         sizes = self.lanes.sizes
         if before is not None and len(before.lanes) and before.lanes.sizes == sizes:
-            self.lanes.warm(row, len(before.lanes), before.lanes.used())
+            self.lanes.warm(row, len(before.lanes), before.lanes.used(), pause)
         else:
-            self.lanes.warm(row, 1, sizes if self._inline_rows else sizes[:1])
+            self.lanes.warm(row, 1, sizes if self._inline_rows else sizes[:1], pause)
 
     def when_done(self, call: Callable[[Callable[[], None]], object]) -> None:
         """Once nobody holds this model any more, `call` is handed the function that gives its memory back."""
@@ -159,23 +159,34 @@ def size_of(models: Path, name: str, version: int, settings: Settings) -> int:
 
 
 def load(
-    models: Path, name: str, version: int, settings: Settings, *, before: LoadedModel | None = None
+    models: Path,
+    name: str,
+    version: int,
+    settings: Settings,
+    *,
+    before: LoadedModel | None = None,
+    pause: Pause = lambda: None,
 ) -> LoadedModel:
     """Read, verify, choose, load, prove and warm one version: as warm as the one before it.
 
+    Some steps hold Python's lock for milliseconds: `pause` is called between them, so that others get their turn.
     Raises BundleError, RuntimeUnavailable, or what the runtime raises for a file that it cannot read.
     """
     read = bundle.read_version(models, name, version)
+    pause()
     bundle.verify(read)
     choice = _choose(read, settings)
     make = partial(runtimes.load, choice.bundle, choice.variant, settings.device, isolated=settings.isolate)
     first = make()
+    pause()
     lanes = Lanes(make, batch_sizes(choice.variant), first)
     try:
         proof.prove(read, choice.variant, first)
+        pause()
         row = proof.encode_golden(read).take(np.zeros(1, np.int64))
         model = LoadedModel(choice, lanes, settings)
-        model.warm_up(row, before)
+        pause()
+        model.warm_up(row, before, pause)
     except BaseException:
         lanes.close()
         raise

@@ -6,6 +6,7 @@ back. What comes of it is handed to the slots on the event loop.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +23,9 @@ from service.settings import Settings
 from service.slot import Slot
 
 log = logging.getLogger("hornpipe.registry")
+
+# Between the steps of a load while others serve: long enough for what has come in meanwhile to be answered.
+PAUSE_SECONDS = 0.005
 
 T = TypeVar("T")
 
@@ -105,7 +109,8 @@ class Loader:
         slot = self._slots[name]
         stamp = await self._on_thread(_stamp, name, version)
         try:
-            model = await self._on_thread(partial(load, before=slot.serving), name, version)
+            pause = _let_others if any(each.loaded for each in self._slots.values()) else _go_on
+            model = await self._on_thread(partial(load, before=slot.serving, pause=pause), name, version)
         except Exception as error:  # whatever it is, it must not keep others from being loaded
             self._refuse(slot, version, stamp, error)
             return
@@ -148,6 +153,14 @@ class Loader:
         """On our thread, because it may take a while."""
         while not self._done_with.empty():
             self._thread.submit(self._done_with.get())
+
+
+def _let_others() -> None:
+    time.sleep(PAUSE_SECONDS)
+
+
+def _go_on() -> None:
+    """Nobody waits."""
 
 
 def _stamp(models: Path, name: str, version: int, settings: Settings) -> Stamp:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("hornpipe")
 
 TICKS_A_SECOND = 10  # Uvicorn's
+SWITCH_SECONDS = 0.0005
 
 # Of every answer. Predictions are nobody's to keep, and no browser shall take for a page what is none.
 HEADERS = [("x-content-type-options", "nosniff"), ("cache-control", "no-store")]
@@ -58,6 +59,8 @@ class Server(uvicorn.Server):
                 log.error("%s", error)
                 sys.exit(STARTUP_FAILURE)
         await super().startup(sockets)
+        # A thread that loads a model or runs one gives way to the event loop after so long, and not only after 5 ms.
+        sys.setswitchinterval(SWITCH_SECONDS)
         # What is here now, modules and routes, stays: the collector need not look through it ever again.
         gc.collect()
         gc.freeze()
