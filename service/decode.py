@@ -98,6 +98,8 @@ def parse(body: bytes, most_rows: int, *, careful: bool = False) -> PredictReque
 
 def _target(request: dict[str, object], problems: list[Problem]) -> Target:
     name, version, label = request.get("model"), request.get("version"), request.get("label")
+    if name is version is label is None:
+        return ANY
     if name is not None and type(name) is not str:
         problems.append(Problem("model", "wrong type", "the name of a model, or nothing", _show(name)))
         name = None
