@@ -25,8 +25,9 @@ types: .venv/ready  ## mypy --strict
 architecture: .venv/ready  ## who may import whom
 	$(BIN)/lint-imports
 
-bench: .venv/ready  ## this service beside others, into benchmarks/RESULTS.md
+bench: .venv/ready  ## this service beside its rivals, into benchmarks/RESULTS.md: two to three hours
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.overload
 
 image:           ## the images of docker compose
 	docker compose build

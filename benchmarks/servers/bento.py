@@ -13,7 +13,8 @@ import numpy as np
 from benchmarks.servers import networks
 from benchmarks.servers.payload import Payload, description
 
-BATCHING = {"batchable": True, "max_batch_size": 32, "max_latency_ms": 60_000}
+BATCH = description()["batch"]
+BATCHING = {"batchable": True, "max_batch_size": BATCH, "max_latency_ms": 60_000} if BATCH > 1 else {}
 
 Scores = list[list[float]]
 

@@ -13,7 +13,7 @@ import litserve
 from benchmarks.servers import networks
 from benchmarks.servers.payload import Payload, Tensors, description, joined
 
-BATCH, WAIT = 32, 0.005
+WAIT = 0.005
 
 
 class Predictions(litserve.LitAPI):
@@ -44,7 +44,8 @@ class Predictions(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    batching = {"max_batch_size": BATCH, "batch_timeout": WAIT} if "--batch" in sys.argv else {}
+    size = max(2, description()["batch"])
+    batching = {"max_batch_size": size, "batch_timeout": WAIT} if "--batch" in sys.argv else {}
     server = litserve.LitServer(
         Predictions(**batching), accelerator="cpu", devices=1, workers_per_device=1, timeout=60, fast_queue=True
     )

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from benchmarks.servers import networks
 from benchmarks.servers.payload import Payload, Tensors, description, joined
 
-BATCH, WAIT = 32, 0.005
+BATCH, WAIT = description()["batch"], 0.005
 
 
 @serve.deployment(num_replicas=1, max_ongoing_requests=512, ray_actor_options={"num_cpus": 1})

@@ -108,7 +108,8 @@ def _mlserver(setting: Setting) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     ports = {"http_port": setting.port, "grpc_port": setting.port + 1, "metrics_port": setting.port + 2}
     server = {"host": "127.0.0.1", "parallel_workers": 1, "debug": False, "gzip_enabled": False, **ports}
-    batching = {"max_batch_size": 32, "max_batch_time": 0.005}
+    size = json.loads(setting.description.read_text())["batch"]
+    batching = {"max_batch_size": size, "max_batch_time": 0.005} if size > 1 else {}
     model = {"name": "served", "implementation": "benchmarks.servers.mlserver_model.Predictions", **batching}
     (folder / "settings.json").write_text(json.dumps(server))
     (folder / "model-settings.json").write_text(json.dumps(model))

@@ -18,7 +18,6 @@ from pytriton.triton import Triton, TritonConfig
 from benchmarks.servers import networks
 from benchmarks.servers.payload import Payload, description
 
-BATCH = 32
 SCORES = [Tensor(name="scores", dtype=np.float32, shape=(-1,))]
 
 payload = Payload(description())
@@ -59,7 +58,7 @@ if __name__ == "__main__":
     settings = TritonConfig(
         http_address="127.0.0.1", http_port=port, allow_grpc=False, allow_metrics=False, log_verbose=0
     )
-    config = ModelConfig(max_batch_size=BATCH, batcher=DynamicBatcher(max_queue_delay_microseconds=0))
+    config = ModelConfig(max_batch_size=description()["batch"], batcher=DynamicBatcher(max_queue_delay_microseconds=0))
     with Triton(config=settings) as server:
         server.bind(model_name="tensors", infer_func=tensors, inputs=_inputs(), outputs=SCORES, config=config)
         if payload.kind == "image":
