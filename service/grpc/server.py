@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -12,7 +13,7 @@ from contract.errors import HornpipeError
 from service.grpc import secure
 from service.grpc.health import Health
 from service.grpc.rpc import Rpc
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 log = logging.getLogger("hornpipe.grpc")
 
@@ -21,6 +22,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic for the type c
 # Calls at once, of all connections: each may hold a message of the largest size while it arrives.
 MOST_CALLS: Final = 4096
 STOP_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 0.02
 
 
 class GrpcUnavailable(HornpipeError):
@@ -28,27 +30,55 @@ class GrpcUnavailable(HornpipeError):
 
 
 class GrpcServer:
-    """Answers on `port` once it has started. It runs in the event loop of the service, and holds no thread of it."""
+    """Answers on `port` once it has started. It runs in the event loop of the service.
 
-    def __init__(self, settings: Settings, methods: Mapping[str, Rpc], health: Health) -> None:
-        """Raises SettingsError for a certificate that gRPC cannot use."""
+    Of several workers each listens at the port, and the system gives each a share of the connections: so a worker
+    takes none before it is `ready` to answer.
+    """
+
+    def __init__(
+        self, settings: Settings, methods: Mapping[str, Rpc], health: Health, ready: Callable[[], bool]
+    ) -> None:
+        """Raises SettingsError for a port or a certificate that cannot be used."""
         self.port = 0
         self._settings = settings
+        self._alone = settings.workers == 1
+        if not self._alone and not settings.grpc_port:
+            raise SettingsError("HORNPIPE_GRPC_PORT: with 0, every worker would have a port of its own; say which")
         self._health = health
+        self._ready = ready
         self._credentials = secure.credentials(settings)
         handlers: dict[str, Handler] = {
             path: grpc.stream_unary_rpc_method_handler(rpc.answer) for path, rpc in methods.items()
         }
         self._handlers = _Handlers(handlers | health.handlers())
         self._server: grpc.aio.Server | None = None
+        self._opening: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen. Raises GrpcUnavailable."""
-        server = grpc.aio.server(
-            handlers=(self._handlers,), options=_options(self._settings), maximum_concurrent_rpcs=MOST_CALLS
+        self._server = server = grpc.aio.server(
+            handlers=(self._handlers,),
+            options=_options(self._settings, self._alone),
+            maximum_concurrent_rpcs=MOST_CALLS,
         )
-        host, port = self._settings.host, self._settings.grpc_port
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._bind(server)
+        if self._alone:
+            await server.start()
+        else:
+            self._opening = asyncio.create_task(self._open(server))
+
+    async def stop(self) -> None:
+        """Take no more calls, and let those end that run."""
+        self._health.stop()
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._server is not None:
+            await self._server.stop(STOP_SECONDS)
+
+    def _bind(self, server: grpc.aio.Server) -> None:
+        host = self._settings.host
+        address = f"[{host}]:{self._settings.grpc_port}" if ":" in host else f"{host}:{self._settings.grpc_port}"
         try:
             if self._credentials is None:
                 self.port = server.add_insecure_port(address)
@@ -56,15 +86,13 @@ class GrpcServer:
                 self.port = server.add_secure_port(address, self._credentials)
         except RuntimeError as error:  # gRPC has no kind of its own for it
             raise GrpcUnavailable(f"HORNPIPE_GRPC_PORT: cannot listen on {address}: is it in use?") from error
-        await server.start()
-        self._server = server
-        log.info("gRPC on %s", address)
+        log.info("gRPC on %s:%d", host, self.port)
 
-    async def stop(self) -> None:
-        """Take no more calls, and let those end that run."""
-        self._health.stop()
-        if self._server is not None:
-            await self._server.stop(STOP_SECONDS)
+    async def _open(self, server: grpc.aio.Server) -> None:
+        """Who connects until then waits."""
+        while not self._ready():
+            await asyncio.sleep(LOOK_SECONDS)
+        await server.start()
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -77,10 +105,11 @@ class _Handlers(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _options(settings: Settings) -> list[tuple[str, Any]]:
+def _options(settings: Settings, alone: bool) -> list[tuple[str, Any]]:
     return [
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_connection_idle_ms", int(settings.idle_seconds * 1000)),
-        ("grpc.so_reuseport", 0),  # or a second service would take a part of the calls, unnoticed
+        # With it, a second service would take a part of the calls, unnoticed.
+        ("grpc.so_reuseport", 0 if alone else 1),
     ]

@@ -1,6 +1,7 @@
 """The port of gRPC: health, keys, TLS, deadlines, cancelling, limits, starting and stopping; and hostile messages."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -368,6 +370,51 @@ class TestStart:
         )
         assert ended.returncode == 2
         assert "pip install 'hornpipe[grpc]'" in ended.stderr
+
+
+class TestWorkers:
+    def test_several_answer_at_one_port_and_are_counted_together(self, models: Path) -> None:
+        port, http = free_ports(2)
+        with spawned(models, HORNPIPE_WORKERS="2", HORNPIPE_GRPC_PORT=port, HORNPIPE_PORT=http) as process:
+            answered = set()
+
+            def both() -> bool:
+                with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                    body = picture().SerializeToString()
+                    _, call = channel.unary_unary(INFER).with_call(body, timeout=60, wait_for_ready=True)
+                answered.add(dict(call.trailing_metadata())["x-request-id"].partition("-")[0])
+                calls.append(None)
+                return len(answered) == 2
+
+            calls: list[None] = []
+            wait_until(both, "both workers answer", 60)
+            counted = f'route="grpc/ModelInfer",outcome="ok",le="+Inf"}} {len(calls)}'
+            assert counted in httpx.get(f"http://127.0.0.1:{http}/metrics").text
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+    def test_a_port_of_its_own_for_each_is_refused(self, models: Path) -> None:
+        ended = serve_here(models, HORNPIPE_GRPC_PORT="0", HORNPIPE_WORKERS="2")
+        assert ended.returncode == 2
+        assert "HORNPIPE_GRPC_PORT: with 0, every worker would have a port of its own" in ended.stderr
+
+
+def free_ports(count: int) -> list[str]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [str(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@contextmanager
+def spawned(models: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+    settings = {"HORNPIPE_MODELS_DIR": str(models), **environment}
+    with subprocess.Popen([sys.executable, "-m", "service"], env=os.environ | settings) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def serve_here(models: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
