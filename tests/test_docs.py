@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from hornpipe import COMMANDS
 from service.app import create_app
 from service.errors import ANSWERS, INTERNAL, NOT_FOUND
 from service.instruments import INSTRUMENTS
+from service.routes import docs
 from service.settings import Settings, variable
 
 README = Path("README.md").read_text()
@@ -25,11 +27,18 @@ def table(heading: str) -> list[list[str]]:
 
 def test_settings() -> None:
     expected = [
-        [variable(name), str(field.default), (field.description or "").replace("`", "")]
+        [variable(name), default(field), (field.description or "").replace("`", "")]
         for name, field in Settings.model_fields.items()
     ]
 
     assert table("Settings") == expected
+
+
+def default(field: FieldInfo) -> str:
+    """As one would write it into the environment; nothing where there is none, or it depends on the machine."""
+    if field.default_factory is not None or field.default in (None, ()):
+        return ""
+    return str(int(field.default) if isinstance(field.default, bool) else field.default)
 
 
 def test_metrics() -> None:
@@ -45,7 +54,7 @@ def test_errors() -> None:
 
 def test_endpoints() -> None:
     api = create_app(Settings()).api()
-    paths = {*api.openapi()["paths"], api.openapi_url, api.docs_url}
+    paths = {*api.openapi()["paths"], api.openapi_url, docs.PATH}
 
     assert {endpoint.split()[1] for endpoint, _ in table("Endpoints")} == paths
 
