@@ -17,6 +17,8 @@ from service.settings import Settings, SettingsError
 
 log = logging.getLogger("hornpipe.grpc")
 
+GRPC_LOG: Final = "grpc._cython.cygrpc"
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic for the type checker only
 
 # Calls at once, of all connections: each may hold a message of the largest size while it arrives.
@@ -57,6 +59,7 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Listen. Raises GrpcUnavailable."""
+        logging.getLogger(GRPC_LOG).addFilter(_is_news)
         self._server = server = grpc.aio.server(
             handlers=(self._handlers,),
             options=_options(self._settings, self._alone),
@@ -103,6 +106,12 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         return self._handlers.get(handler_call_details.method)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """gRPC writes a traceback whenever a client leaves while it is being answered."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"
 
 
 def _options(settings: Settings, alone: bool) -> list[tuple[str, Any]]:

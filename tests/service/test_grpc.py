@@ -1,5 +1,6 @@
 """The port of gRPC: health, keys, TLS, deadlines, cancelling, limits, starting and stopping; and hostile messages."""
 
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,6 +179,17 @@ class TestMessages:
         with served.channel() as channel:
             for method in ("/inference.GRPCInferenceService/Nothing", "/no.Service/Method"):
                 assert refusal(channel.unary_unary(method), b"").code() == grpc.StatusCode.UNIMPLEMENTED
+
+    def test_clients_that_leave_are_no_news(self, served: Serving, caplog: pytest.LogCaptureFixture) -> None:
+        """gRPC has a traceback in the log for those that leave while they are being answered."""
+        assert served.server.grpc is not None
+        log = logging.getLogger("grpc._cython.cygrpc")
+        for error in (cygrpc.ExecuteBatchError("it failed"), ValueError("something else")):
+            try:
+                raise error
+            except (cygrpc.ExecuteBatchError, ValueError):
+                log.exception("unexpected")
+        assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
 
 
 class TestMetadata:
