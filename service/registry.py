@@ -133,6 +133,7 @@ class Registry:
 
         Raises UnknownModel, UnknownVersion, or LoadRefused when it does not load or the folder cannot be written.
         """
+        await self.look()
         slot = self.slot(name)
         if slot.routing.unloaded:
             await self._write(partial(routing.load, self._models, name))

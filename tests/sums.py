@@ -25,10 +25,19 @@ def make(models: Path, versions: int, name: str = NAME) -> list[Bundle]:
     return [_make(models, name, version) for version in range(1, versions + 1)]
 
 
-def copy(source: Bundle, models: Path, name: str = NAME, *, runtime: str = "litert", latency: float = INLINE) -> Bundle:
-    """Publish a version under its own number, to run on this runtime, as slow as is said."""
+def copy(
+    source: Bundle,
+    models: Path,
+    name: str = NAME,
+    *,
+    runtime: str = "litert",
+    latency: float = INLINE,
+    size: int | None = None,
+) -> Bundle:
+    """Publish a version under its own number, to run on this runtime, as slow and as large as is said."""
     slow = {rows: Latency(p50=latency, p99=latency) for rows in ("1", "32")}
-    variants = tuple(variant.model_copy(update={"latency": slow}) for variant in source.manifest.variants)
+    said = {"latency": slow} if size is None else {"latency": slow, "size": size}
+    variants = tuple(variant.model_copy(update=said) for variant in source.manifest.variants)
     chosen = next(variant.name for variant in variants if variant.runtime == runtime)
     with bundle.staged(models, name) as staging:
         shutil.copytree(source.path, staging, dirs_exist_ok=True)
