@@ -94,11 +94,14 @@ class Supervisor:
             signal.signal(number, lambda *_: None)  # their numbers come to `_wait`
 
     def _end(self, number: signal.Signals) -> None:
-        """Every signal goes on to the workers: a second one means hurry to them."""
+        """Every signal goes on to the workers: a second one means hurry to them.
+
+        Ctrl-C would be an error to one that has only begun to start.
+        """
         self._ending = number
         for worker in self._workers:
             if worker.process is not None:
-                os.kill(worker.process, number)
+                os.kill(worker.process, number if worker.up else signal.SIGTERM)
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -164,7 +167,7 @@ class Supervisor:
         was_up, process = worker.up, worker.process
         worker.died()
         if self._ending is not None:
-            if code not in (0, -self._ending):
+            if code not in (0, -signal.SIGTERM):
                 self._code = self._code or 1
             return
         why = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
