@@ -19,6 +19,7 @@ from service.errors import (
     BodyTooLarge,
     ClientGone,
     DeadlineExceeded,
+    InvalidRequest,
     NotReady,
     Overloaded,
     RateLimited,
@@ -100,18 +101,25 @@ class Endpoint:
             outcome, response = "gone", Response(499, b"")
         except Exception as error:  # whatever it is, the client gets an answer and the log gets the rest
             outcome, response = self._failed(error, call)
-        self._finish(call, outcome, response)
-        return response
+        return self._finish(call, outcome, response)
 
     def refuse(self, request: Request, error: HornpipeError) -> Response:
         """The answer to a request whose body is not read."""
         call = begin(request, self._ids, self._timeout)
         outcome, response = self._failed(error, call)
-        self._finish(call, outcome, response)
+        return self._finish(call, outcome, response)
+
+    def _finish(self, call: Call, outcome: Outcome, response: Response) -> Response:
+        """What is done with every answer: count it, write it down, say who may read it. None of it keeps it back."""
+        try:
+            self._note(call, outcome, response)
+        except Exception as defect:
+            log.error("request %s was answered, but not noted", call.id, exc_info=defect)
+        if self._cors is not None:
+            response.headers += self._cors.headers(call.request.headers)
         return response
 
-    def _finish(self, call: Call, outcome: Outcome, response: Response) -> None:
-        """What is done with every answer: count it, write it down, say who may read it."""
+    def _note(self, call: Call, outcome: Outcome, response: Response) -> None:
         model = call.model.name if call.model else NO_MODEL
         self._metrics.request(model, self.route, outcome, perf_counter() - call.request.received)
         if outcome != "ok" or self._journal.eager:
@@ -119,10 +127,18 @@ class Endpoint:
             self._journal.note(
                 call.request, call.id, self.route, response.status, named, call.ran, failed=outcome != "ok"
             )
-        if self._cors is not None:
-            response.headers += self._cors.headers(call.request.headers)
 
     def _failed(self, error: Exception, call: Call) -> tuple[Outcome, Response]:
+        """The answer to an error, even to one that cannot be said in the words of the protocol."""
+        if isinstance(error, RecursionError):
+            error = InvalidRequest("lists and objects are nested too deeply")
+        try:
+            return self._worded(error, call)
+        except Exception as defect:
+            log.error("request %s failed: %s", call.id, type(error).__name__, exc_info=defect)
+            return "error", Response(INTERNAL.status, b"", _headers(error, call))
+
+    def _worded(self, error: Exception, call: Call) -> tuple[Outcome, Response]:
         status = answer_to(error).status
         if answer_to(error) is INTERNAL:
             log.error("request %s failed", call.id, exc_info=error)

@@ -97,7 +97,17 @@ def _first_value(body: bytes) -> Any:  # noqa: ANN401  # JSON's
         raise InvalidRequest("JSON Parse error: lists and objects are nested too deeply") from error
     except ValueError as error:  # an integer of thousands of digits
         raise _no_json("Number too big to be stored in double.", 0) from error
+    if "\\u" in text:
+        _check_surrogates(value)
     return value
+
+
+def _check_surrogates(value: object) -> None:
+    """Half a pair is no character: it can neither be looked up in a model nor be said in an answer."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise _no_json("The surrogate pair in string is invalid.", 0) from error
 
 
 def _no_json(words: str, offset: int) -> NotJSON:

@@ -9,6 +9,8 @@ from service.http import Request
 ENCODING = b"content-encoding"
 ENCODINGS = frozenset({b"gzip", b"x-gzip", b"deflate"})
 
+# Whoever joins files that are packed has a few; each costs a copy of all that is behind it.
+MOST_MEMBERS = 100
 # Larger bodies are unpacked on another thread: zlib lets others run meanwhile.
 LARGE = 8192
 _EITHER = 32 + zlib.MAX_WBITS  # the header of gzip or of zlib
@@ -32,10 +34,12 @@ async def unpack(request: Request, most: int) -> None:
 
 
 def inflate(packed: bytes, most: int) -> bytes:
-    """What is in a gzip or zlib file of any number of members. Raises as `unpack` does."""
+    """What is in a gzip or zlib file of one or some members. Raises as `unpack` does."""
     parts: list[bytes] = []
     room = most
     while packed:
+        if len(parts) == MOST_MEMBERS:
+            raise InvalidRequest(f"the packed body has more than {MOST_MEMBERS} members")
         member = zlib.decompressobj(_EITHER)
         try:
             part = member.decompress(packed, room + 1)
