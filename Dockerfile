@@ -22,7 +22,8 @@ LABEL org.opencontainers.image.title="Hornpipe" \
       org.opencontainers.image.description="Train Keras models, prove them, serve them." \
       org.opencontainers.image.licenses="Apache-2.0"
 
-# How a service runs: one process, which takes SIGTERM itself.
+# How a service runs: one process, which takes SIGTERM itself. It listens on every address, so it does not start without
+# HORNPIPE_KEYS_FILE, or HORNPIPE_INSECURE=1 where something else keeps strangers out (docs/security.md).
 FROM base AS serving
 ENV HORNPIPE_HOST=0.0.0.0
 EXPOSE 8000
