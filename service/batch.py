@@ -55,7 +55,11 @@ def _encode(works: list[Work]) -> tuple[list[Work], list[Encoded], list[tuple[Wo
     for work in works:
         encoded = work.encoded if work.rows is None else encoder.encode(work.rows)
         if callable(encoded):
-            encoded = encoded()
+            try:
+                encoded = encoded()
+            except Exception as error:  # a defect of ours in reading this one
+                failed.append((work, error))
+                continue
         if isinstance(encoded, Encoded):
             sound.append(work)
             parts.append(encoded)

@@ -158,10 +158,10 @@ def attributes(header: bytes) -> Wanted:
     method = given.get("tfs-method", "predict")
     if method not in tfserving.METHODS:
         raise InvalidRequest(f"tfs-method: expected one of {', '.join(tfserving.METHODS)}, got {method[:60]}")
-    name, version = given.get("tfs-model-name"), given.get("tfs-model-version")
-    if version is not None and (name is None or not _VERSION.fullmatch(version)):
+    model, version = given.get("tfs-model-name"), given.get("tfs-model-version")
+    if version is not None and (model is None or not _VERSION.fullmatch(version)):
         raise InvalidRequest("tfs-model-version: expected a number, and tfs-model-name beside it")
-    target = Target(name, int(version) if version else None, None) if name is not None else None
+    target = Target(model, int(version) if version else None, None) if model is not None else None
     return Wanted(target, method, given.get("tfs-signature-name", ""))
 
 
