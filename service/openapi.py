@@ -57,6 +57,10 @@ PROBLEM: Schema = {
         "received": {"type": "string"},
     },
 }
+KEYS: Schema = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
 _MEANINGS = {
     400: "The body is not JSON",
     401: "No key, or none that is known",
@@ -79,11 +83,22 @@ def describe(app: FastAPI, registry: Registry) -> Schema:
     """The whole schema. Made anew each time: a promotion may have changed the features."""
     schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     serving = list(registry.serving())
+    _tell_errors(schema["paths"])
     schema["paths"] |= {PATH: {"post": _predict(serving)}, **_views()}
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas |= {"Error": ERROR, "Problem": PROBLEM, "Prediction": _prediction(serving)}
     schemas |= {_instance_name(model): _instance(model.manifest.features) for model in serving}
+    schema["components"]["securitySchemes"] = KEYS
+    schema["security"] = [{}, *({name: []} for name in KEYS)]  # nothing where no key is asked for
     return schema
+
+
+def _tell_errors(paths: dict[str, Schema]) -> None:
+    """FastAPI describes its own words for what does not fit, which are never said here."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for operation in (each for path in paths.values() for each in path.values()):
+        operation["responses"].pop("422", None)
+        operation["responses"]["default"] = {"description": "Any error", "content": content}
 
 
 def _views() -> Schema:
