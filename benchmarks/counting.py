@@ -42,7 +42,7 @@ class Served:
     def __init__(self, name: str, numbers: int) -> None:
         self.manifest = manifest(name, numbers)
         self.monitor = Monitor(self.manifest, Encoder(self.manifest.features))
-        self.variant, self.sha256, self.rows_waiting = "litert", f"{name:0>64}", 0
+        self.variant, self.sha256, self.rows_waiting, self.traces = "litert", f"{name:0>64}", 0, 0
 
 
 def manifest(name: str, numbers: int) -> Manifest:

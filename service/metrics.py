@@ -63,6 +63,8 @@ class ServedVersion(Protocol):
     def variant(self) -> str: ...
     @property
     def sha256(self) -> str: ...
+    @property
+    def traces(self) -> int: ...
 
 
 class Series:
@@ -221,7 +223,7 @@ class Metrics:
     def _count_traces(self, served: ServedVersion) -> None:
         """Runtimes that trace say how often they have; what they say starts anew with each that is loaded."""
         key = Key("version", served.manifest.name, served.sha256)
-        now, before = getattr(served, "traces", 0), self._traces.get(key, 0)
+        now, before = served.traces, self._traces.get(key, 0)
         if now != before:
             self._count(served.manifest.name, now - before if now > before else now, TRACES)
             self._traces[key] = now

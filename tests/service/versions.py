@@ -84,7 +84,8 @@ class Served:
     def __init__(self, manifest: Manifest, variant: str = "litert-int8") -> None:
         self.manifest = manifest
         self.monitor = Monitor(manifest, Encoder(manifest.features))
-        self.variant, self.sha256, self.rows_waiting = variant, f"{manifest.name}{manifest.version}".rjust(64, "0"), 0
+        self.sha256 = f"{manifest.name}{manifest.version}".rjust(64, "0")
+        self.variant, self.rows_waiting, self.traces = variant, 0, 0
 
     def answer(self, count: int, seed: int = 0) -> Any:
         """Predict so many rows; returns the answers."""
