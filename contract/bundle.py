@@ -13,12 +13,14 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from contract.errors import BundleError
 from contract.manifest import FileFacts, Manifest, Variant, is_name
@@ -30,7 +32,11 @@ STAGING_PREFIX = ".staging-"
 ABANDONED_AFTER_SECONDS = 24 * 3600.0
 
 # A manifest holds vocabularies and golden pictures, and still is far smaller. It is read before anything is verified.
-MOST_MANIFEST_BYTES = 64 * 2**20
+MOST_MANIFEST_BYTES = 32 * 2**20
+
+# Lists, objects and the keys of objects in a manifest: each that is wrong costs 10 microseconds, and more memory.
+MOST_MANIFEST_PARTS = 500_000
+MOST_PROBLEMS = 1000
 
 
 @dataclass(frozen=True)
@@ -83,10 +89,18 @@ def _read_manifest(path: Path) -> bytes:
         raise BundleError(path, [f"{MANIFEST}: {error.strerror}"]) from error
 
 
-def _parse(path: Path, content: bytes | str) -> Manifest:
+def _parse(path: Path, content: bytes) -> Manifest:
     try:
-        return Manifest.model_validate_json(content)
+        parsed = from_json(content)
+    except ValueError as error:
+        raise BundleError(path, [f"{MANIFEST}: {error}"]) from error
+    if _has_more_parts(parsed, MOST_MANIFEST_PARTS):
+        raise BundleError(path, [f"{MANIFEST}: has more than {MOST_MANIFEST_PARTS} lists, objects and keys"])
+    try:
+        return Manifest.model_validate(parsed)
     except ValidationError as error:
+        if error.error_count() > MOST_PROBLEMS:  # to look at the first is to make all of them
+            raise BundleError(path, [f"{MANIFEST}: {error.error_count()} problems, it is none"]) from None
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))[:200]
         raise BundleError(path, [f"{MANIFEST}: {where}: {first['msg'][:300]}"]) from error
@@ -134,6 +148,17 @@ def _executable(variant: Variant) -> str:
     return variant.path if variant.runtime == "litert" else (PurePosixPath(variant.path) / SAVED_MODEL).as_posix()
 
 
+def _has_more_parts(parsed: object, most: int) -> bool:
+    """Whether JSON has more lists, objects and keys than that, whatever is how deep in what."""
+    count, waiting = 0, [parsed]
+    while waiting and count <= most:
+        part = waiting.pop()
+        values: Iterable[Any] = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        count += 1 + (len(part) if isinstance(part, dict) else 0)
+        waiting += [value for value in values if isinstance(value, dict | list)]
+    return count > most
+
+
 @contextmanager
 def staged(models: Path, name: str) -> Iterator[Path]:
     """A folder to build a version in, beside where it will stand. Gone afterwards unless published."""
@@ -161,13 +186,13 @@ def publish(staging: Path, manifest_of: Callable[[int], Manifest]) -> Bundle:
         manifest = manifest_of(version)
         files = {name: FileFacts(size=path.lstat().st_size, sha256=_sha256(path)) for name, path in _files(staging)}
         manifest = manifest.model_copy(update={"files": files})
-        text = manifest.model_dump_json(indent=1) + "\n"
+        text = manifest.model_dump_json(indent=1).encode() + b"\n"
         if len(text) > MOST_MANIFEST_BYTES:
             raise BundleError(
                 staging, [f"{MANIFEST}: would have {len(text)} bytes, at most {MOST_MANIFEST_BYTES} are read"]
             )
         _parse(staging, text)  # what is published can be read
-        (staging / MANIFEST).write_text(text, encoding="utf-8")
+        (staging / MANIFEST).write_bytes(text)
         _sync_tree(staging)
         path = parent / str(version)
         staging.rename(path)

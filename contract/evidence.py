@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from contract.part import Part
+from contract.part import Many, Part
 
 # Of these, less is better; of every other metric, more is.
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "calibration_error", "mae", "rmse"})
@@ -52,7 +52,7 @@ class Finding(Part):
     step: int
     layer: str | None = None
     evidence: dict[str, float]
-    series: tuple[tuple[float, float], ...] = ()
+    series: Many[tuple[float, float]] = ()
     cause: str
     fix: str
 
@@ -70,4 +70,4 @@ class Verdict(Part):
 
     passed: bool
     against: int | None = None
-    reasons: tuple[Reason, ...]
+    reasons: Many[Reason]

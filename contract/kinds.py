@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from contract.part import Part
 from contract.signature import Dtype, Float32, Shape, require_size
@@ -37,7 +37,7 @@ class CategoryFeature(Part):
     dtype: Literal["string"] = "string"
     shape: tuple[()] = ()
     required: bool
-    vocabulary: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    vocabulary: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), FailFast()]
     example: str
     on_unseen: Policy = "accept"
 

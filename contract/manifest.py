@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, AwareDatetime, FailFast, Field, FiniteFloat, model_validator
+from typing_extensions import TypeAliasType
 
 from contract.evidence import DataWarning, Finding, Metric, Slice, Verdict
 from contract.kinds import CategoryFeature as CategoryFeature  # whoever reads manifests has their parts from here
@@ -26,7 +27,7 @@ from contract.outputs import MulticlassOutput as MulticlassOutput
 from contract.outputs import Output as Output
 from contract.outputs import RegressionOutput as RegressionOutput
 from contract.outputs import TensorsOutput as TensorsOutput
-from contract.part import Part
+from contract.part import Many, Part
 from contract.signature import UNKNOWN, Float32, Signature, TensorSpec, is_number
 
 FORMAT_VERSION: Literal[3] = 3
@@ -44,7 +45,10 @@ LARGEST_VERSION = 10**9
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Ratios = tuple[Annotated[float, Field(ge=0, le=1)], ...]
+# Named, because what is annotated so cannot be told from others in a union.
+Sizes = TypeAliasType("Sizes", Many[int])
+Scores = TypeAliasType("Scores", Many[float])
+Ratios = Many[Annotated[float, Field(ge=0, le=1)]]
 
 
 def is_name(text: str) -> bool:
@@ -115,7 +119,7 @@ class NumberBins(Part):
     last one closed. `ratios`: below, one a bin, above, missing, non-finite; they add up to 1."""
 
     kind: Literal["number"] = "number"
-    edges: tuple[Float32, ...] = Field(min_length=2, max_length=MOST_BINS)
+    edges: Annotated[tuple[Float32, ...], Field(min_length=2, max_length=MOST_BINS), FailFast()]
     ratios: Ratios
 
     @model_validator(mode="after")
@@ -131,7 +135,7 @@ class CategoryBins(Part):
     """Histogram of a category. `categories` are the most frequent ones. `ratios`: one each, other, missing, unseen."""
 
     kind: Literal["category"] = "category"
-    categories: tuple[str, ...] = Field(min_length=1, max_length=MOST_BINS)
+    categories: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_BINS), FailFast()]
     ratios: Ratios
 
     @model_validator(mode="after")
@@ -161,9 +165,9 @@ class GoldenExample(Part):
     """A raw row as a client would send it, and the answer to it of the float32 SavedModel, in `outputs`, or of the
     imported original, in `tensors`, as contract.tensors writes them."""
 
-    row: dict[str, bool | float | int | str | dict[str, str | tuple[int, ...]] | list[Any] | None]
-    outputs: dict[str, float | tuple[float, ...]] = Field(default={})
-    tensors: dict[str, bool | float | int | str | dict[str, str | tuple[int, ...]] | list[Any]] = Field(default={})
+    row: dict[str, bool | float | int | str | dict[str, str | Sizes] | list[Any] | None]
+    outputs: dict[str, float | Scores] = Field(default={})
+    tensors: dict[str, bool | float | int | str | dict[str, str | Sizes] | list[Any]] = Field(default={})
 
 
 class DataFacts(Part):
@@ -200,19 +204,19 @@ class Manifest(Part):
     task: Literal["binary", "multiclass", "regression", "tensors"]
     config: dict[str, Any]
     data: DataFacts
-    features: tuple[Feature, ...] = Field(min_length=1, max_length=MOST_FEATURES)
+    features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=MOST_FEATURES), FailFast()]
     output: Output
     headline: str = ""
     metrics: dict[str, Metric] = Field(default={})
-    baselines: tuple[Baseline, ...] = ()
-    variants: tuple[Variant, ...] = Field(min_length=1, max_length=MOST_VARIANTS)
+    baselines: Many[Baseline] = ()
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=MOST_VARIANTS), FailFast()]
     chosen: Choice
     drift: DriftBaseline
-    golden: tuple[GoldenExample, ...] = Field(min_length=1, max_length=MOST_GOLDEN)
+    golden: Annotated[tuple[GoldenExample, ...], Field(min_length=1, max_length=MOST_GOLDEN), FailFast()]
     temperature: FiniteFloat = Field(default=1.0, gt=0)
-    slices: tuple[Slice, ...] = ()
-    warnings: tuple[DataWarning, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    slices: Many[Slice] = ()
+    warnings: Many[DataWarning] = ()
+    findings: Many[Finding] = ()
     verdict: Verdict | None = None
     files: dict[BundlePath, FileFacts] = Field(default={}, max_length=MOST_FILES)
 

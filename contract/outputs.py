@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import FailFast, Field, FiniteFloat, model_validator
 
 from contract.part import Part
 from contract.signature import MOST_TENSORS, TensorSpec
@@ -49,7 +49,7 @@ class MulticlassOutput(Part):
 
     name: Literal["probabilities"] = "probabilities"
     dtype: Literal["float32"] = "float32"
-    classes: tuple[str, ...] = Field(min_length=2, max_length=MOST_CLASSES)
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CLASSES), FailFast()]
 
     @model_validator(mode="after")
     def _classes_differ(self) -> "MulticlassOutput":
@@ -77,7 +77,7 @@ class TensorsOutput(Part):
     """What an imported model answers, as it is."""
 
     name: Literal["tensors"] = "tensors"
-    tensors: tuple[TensorSpec, ...] = Field(min_length=1, max_length=MOST_TENSORS)
+    tensors: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=MOST_TENSORS), FailFast()]
 
     @model_validator(mode="after")
     def _are_rows(self) -> "TensorsOutput":

@@ -1,6 +1,13 @@
 """The base of everything that is written into a bundle as data."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, FailFast
+
+T = TypeVar("T")
+
+# A tuple of any length, whose first wrong value is the only one that is told of: a million wrong ones take a minute.
+Many = Annotated[tuple[T, ...], FailFast()]
 
 
 class Part(BaseModel):

@@ -4,7 +4,7 @@ import math
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from contract.errors import RuntimeUnavailable
 from contract.part import Part
@@ -40,7 +40,7 @@ Size = Annotated[int, Field(ge=UNKNOWN, lt=2**31)]
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 Float32 = Annotated[float, Field(ge=-_LARGEST_FLOAT32, le=_LARGEST_FLOAT32)]
 
-Shape = Annotated[tuple[Size, ...], Field(max_length=MOST_DIMENSIONS)]
+Shape = Annotated[tuple[Size, ...], Field(max_length=MOST_DIMENSIONS), FailFast()]
 
 
 class TensorSpec(Part):
