@@ -31,7 +31,7 @@ def write(manifest: Manifest, outputs: Outputs, asked: Asked) -> tuple[bytes, in
 
 def chosen(manifest: Manifest, outputs: Outputs, asked: Asked) -> list[tuple[Wanted, Tensor]]:
     """The outputs that are asked for, as they are asked for."""
-    wanted = asked.outputs or [Wanted(name, asked.binary, 0) for name in outputs]
+    wanted = asked.outputs or [Wanted(spec.name, asked.binary, 0) for spec in manifest.signature.outputs]
     labels = _labels(manifest)
     return [
         (each, _largest(outputs[each.name], each.classes, labels) if each.classes else outputs[each.name])
