@@ -12,10 +12,10 @@ from service.work import Batch, Work
 
 def execute(works: list[Work], lane: Lane) -> Batch:
     """Run works of one model on the calling thread; raises nothing that is one request's fault."""
-    started = perf_counter()
+    began = perf_counter()
     sound, parts, failed = _encode(works)
     if not sound:
-        return Batch([], failed, None, {}, started, perf_counter())
+        return Batch([], failed, None, {}, began, began, perf_counter())
     encoded = parts[0] if len(parts) == 1 else Encoded.join(parts)
     running = perf_counter()
     try:
@@ -23,8 +23,8 @@ def execute(works: list[Work], lane: Lane) -> Batch:
     except Exception as error:  # a runtime's own; which request is to blame shows when each runs alone
         if len(sound) > 1:
             return _one_by_one(works, lane)
-        return Batch([], [*failed, (sound[0], error)], None, {}, running, perf_counter())
-    return Batch(sound, failed, encoded, outputs, running, perf_counter())
+        return Batch([], [*failed, (sound[0], error)], None, {}, began, running, perf_counter())
+    return Batch(sound, failed, encoded, outputs, began, running, perf_counter())
 
 
 def _one_by_one(works: list[Work], lane: Lane) -> Batch:
@@ -37,6 +37,7 @@ def _one_by_one(works: list[Work], lane: Lane) -> Batch:
         [failure for batch in batches for failure in batch.failed],
         encoded,
         outputs,
+        batches[0].began,
         batches[0].started,
         batches[-1].ended,
     )

@@ -64,6 +64,14 @@ def request_id(request: Request, ids: Ids) -> str:
     return given.decode() if given and _REQUEST_ID.fullmatch(given) else ids.next()
 
 
+def timeout_of(request: Request, timeout: float) -> float:
+    """The seconds that a request may take by its headers; the most where they say nothing, or nonsense."""
+    wanted = request.headers.get(b"x-request-timeout-ms")
+    if wanted is None or not _MILLISECONDS.fullmatch(wanted):
+        return timeout
+    return min(int(wanted) / 1000, timeout)
+
+
 def read_headers(call: Call, timeout: float) -> None:
     """Take deadline, priority and key from the headers. Raises InvalidRequest that names every wrong one."""
     headers, problems = call.request.headers, []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from contract.errors import HornpipeError
-from service.call import Call, Ids, begin, read_headers
+from service.call import Call, Ids, begin, read_headers, timeout_of
 from service.cors import Cors
 from service.errors import (
     INTERNAL,
@@ -36,6 +36,9 @@ from service.metrics import Metrics
 
 log = logging.getLogger("hornpipe.request")
 
+# A body that is larger costs more to read than to refuse.
+SMALL_BYTES = 4096
+
 
 Handle = Callable[[Call], Awaitable[Response]]
 Refuse = Callable[[Exception, Call, tuple[Header, ...]], Response]
@@ -54,7 +57,8 @@ _REASONS: dict[type[Exception], Reason] = {
 class Front:
     """What all endpoints share. `timeout` is the seconds that a request may take.
 
-    `cors` is None where no web page of others may read anything.
+    `cors` is None where no web page of others may read anything. `refusal` says why a request that may take so many
+    seconds need not be read.
     """
 
     metrics: Metrics
@@ -63,6 +67,7 @@ class Front:
     guard: Guard
     cors: Cors | None
     journal: Journal
+    refusal: Callable[[float], HornpipeError | None]
 
 
 class Endpoint:
@@ -79,6 +84,7 @@ class Endpoint:
         self._ask = front.guard.of(method, route)
         self._cors = front.cors
         self._journal = front.journal
+        self._refusal = front.refusal if method == "POST" else None
 
     def admit(self, request: Request) -> HornpipeError | None:
         """Why a request may not pass, if it may not. Who is not asked here, before the body comes, is asked later."""
@@ -87,6 +93,9 @@ class Endpoint:
                 request.caller = self._ask(request.headers)
             except RequestError as error:
                 return error
+        length = request.headers.get(b"content-length", b"0")
+        if self._refusal is not None and length.isdigit() and int(length) > SMALL_BYTES:
+            return self._refusal(timeout_of(request, self._timeout))
         return None
 
     async def __call__(self, request: Request) -> Response:

@@ -176,7 +176,7 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     DeadlineExceeded: Answer(504, "deadline_exceeded"),
     NotReady: Answer(503, "not_ready"),
 }
-# What gRPC calls each of these statuses (grpc.io/docs/guides/status-codes), by number: whoever has no gRPC installed has
+# What gRPC calls each of these statuses (grpc.io/docs/guides/status-codes), by number: without gRPC installed there are
 # no names for them.
 GRPC_CODES: dict[int, int] = {
     400: 3,  # INVALID_ARGUMENT

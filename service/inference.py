@@ -1,5 +1,6 @@
 """The use case: rows or tensors to a model's outputs. Knows no HTTP; every protocol comes through here."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from contract.features import Encoded, Problem
 from contract.runtimes import Outputs
 from service.call import Call
-from service.errors import TooManyRows, misfit
+from service.errors import Overloaded, TooManyRows, misfit
 from service.loaded import LoadedModel
 from service.metrics import Metrics
 from service.registry import Registry
@@ -19,6 +20,9 @@ from service.work import Batch, Make, Result, Work
 
 # Tensors of so many values are read on the thread of their model: it takes longer than the event loop has time for.
 LARGE = 20_000
+
+# What is said to who comes while there is no room at all.
+MOST_RETRY_SECONDS = 30.0
 
 
 class Inference:
@@ -42,6 +46,14 @@ class Inference:
         model = self._registry.pick(name, version, label, call.key)
         call.model = model
         return model
+
+    def refusal(self, seconds: float) -> Overloaded | None:
+        """Why a request that may take so many seconds need not even be read: no model could run it in time."""
+        waits = [model.wait() for model in self._registry.serving()]
+        if not waits or min(waits) <= seconds:
+            return None
+        again = max(1, math.ceil(min(min(waits), MOST_RETRY_SECONDS)))
+        return Overloaded("every model is busy for longer than the request may take; try again shortly", again)
 
     async def predict(
         self, model: LoadedModel, rows: Sequence[object], call: Call, problems: Sequence[Problem] = ()

@@ -28,8 +28,10 @@ from service.monitor import Monitor
 from service.queue import Queue
 from service.settings import Settings
 
-# Rows that take less than a hop to a thread and back run on the event loop.
-INLINE_MICROSECONDS = 50.0
+# Rows that take about as long as a hop to a thread and back run on the event loop: on two cores with Python's lock in
+# between, that is 200 to 400 µs of CPU time (benchmarks/NOTES.md). Pictures only where reading them is as short.
+INLINE_MICROSECONDS = 250.0
+INLINE_PICTURE_VALUES = 2**14
 
 # Copies for a shadow: more waiting ones would only grow old.
 MOST_COPIED_ROWS = 256
@@ -106,6 +108,10 @@ class LoadedModel:
         """Where what others answer waits to be tried here. One request at a time: a thread is never taken for long."""
         return self._inline_copies if rows <= self._inline_rows else self._threaded_copies
 
+    def wait(self) -> float:
+        """Seconds until a row that comes now would run, about; infinite where there is no room for it."""
+        return self.queue_for(1).wait_for_room()
+
     def run(self, encoded: Encoded) -> Outputs:
         """Run on the calling thread."""
         lane = self.lanes.borrow()
@@ -145,9 +151,13 @@ def _inline_rows(variant: Variant, encoder: Encoder) -> int:
     Of a request alone; those of one turn of the loop run together, and cost less than each by itself.
     """
     one, many = variant.latency["1"].p50, variant.latency["32"].p50
-    if one > INLINE_MICROSECONDS or encoder.image_feature is not None:
+    if one > INLINE_MICROSECONDS or variant.runtime != "litert" or _reads_large_pictures(encoder):
         return 0
     return 1 + int((INLINE_MICROSECONDS - one) / max((many - one) / 31, 1e-3))
+
+
+def _reads_large_pictures(encoder: Encoder) -> bool:
+    return encoder.image_feature is not None and math.prod(encoder.image_feature.shape) > INLINE_PICTURE_VALUES
 
 
 def size_of(models: Path, name: str, version: int, settings: Settings) -> int:

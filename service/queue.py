@@ -51,6 +51,14 @@ class Queue:
         """Seconds until a work that comes now would run, about."""
         return (self.rows + self.running) * self._seconds_a_row / self._lanes
 
+    def wait_for_room(self) -> float:
+        """As `wait`, but infinite where there is no room for one more row."""
+        return math.inf if self.rows + self.running >= self._most_rows else self.wait()
+
+    def rows_in(self, seconds: float, most: int) -> int:
+        """How many rows run in so many seconds: at least one, and `most` at most."""
+        return max(1, min(most, int(seconds / max(self._seconds_a_row, 1e-9))))
+
     def take(self, most: int) -> list[Work]:
         """Works of `most` rows together, or one that has more alone; what nobody waits for any more is dropped."""
         taken: list[Work] = []

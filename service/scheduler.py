@@ -6,26 +6,35 @@ while a model runs is its next batch. So the window is nothing when idle, and gr
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from service.batch import execute
 from service.queue import Queue
+from service.threads import Threads
 from service.work import Batch, Result, Work
 
-# What runs on the event loop at once, before it looks at its sockets again.
+# How much of a model runs on the event loop at once, before it looks at its sockets again: rows, or seconds of them.
 INLINE_ROWS = 32
+INLINE_SECONDS = 0.002
 # How often works behind a long run are looked at for deadlines.
 EXPIRE_SECONDS = 0.01
 
 Ran = Callable[[Batch], None]
 
 
+class Job(NamedTuple):
+    """Works that run together on a thread."""
+
+    queue: Queue
+    works: list[Work]
+    for_later: bool  # batch jobs alone
+
+
 class Scheduler:
     """All of it happens on the event loop but `execute`, so there is nothing to lock."""
 
     def __init__(self, threads: int, ran: Ran) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="run")
-        self._free = threads
+        self._threads: Threads[Job, Batch] = Threads(threads, _run_job, self._done)
         self._most_batch_jobs = max(1, threads - 1)  # one thread is left to those who wait
         self._batch_jobs = 0
         self._ran = ran
@@ -49,11 +58,11 @@ class Scheduler:
 
     def has_time(self) -> bool:
         """Whether a thread is free, and nobody waits for one but batch jobs."""
-        return self._free > 0 and not any(queue.urgent for queue in self._waiting)
+        return self._threads.free > 0 and not any(queue.urgent for queue in self._waiting)
 
     def close(self) -> None:
         """Take no more; let what runs end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     # On the event loop
 
@@ -65,7 +74,7 @@ class Scheduler:
     def _turn(self) -> None:
         self._turn_is_due = False
         for queue in list(self._inline):
-            if works := queue.take(INLINE_ROWS):
+            if works := queue.take(queue.rows_in(INLINE_SECONDS, INLINE_ROWS)):
                 self._end(queue, _run_here(works))
             if not len(queue):
                 del self._inline[queue]
@@ -81,7 +90,7 @@ class Scheduler:
 
     def _pump(self) -> None:
         self._pump_is_due = False
-        while self._free and (queue := self._next()) is not None:
+        while self._threads.free and (queue := self._next()) is not None:
             works = queue.take(queue.at_once)
             if not len(queue):
                 del self._waiting[queue]
@@ -98,22 +107,19 @@ class Scheduler:
         return min(allowed, key=lambda queue: queue.served, default=None)
 
     def _start(self, queue: Queue, works: list[Work]) -> None:
-        self._free -= 1
         self._served = queue.served
-        is_batch_job = all(work.call.priority == "batch" for work in works)
-        self._batch_jobs += is_batch_job
-        running = asyncio.get_running_loop().run_in_executor(self._threads, _run_here, works)
-        running.add_done_callback(lambda done: self._done(queue, works, is_batch_job, done))
+        job = Job(queue, works, all(work.call.priority == "batch" for work in works))
+        self._batch_jobs += job.for_later
+        self._threads.start(job)
 
-    def _done(self, queue: Queue, works: list[Work], is_batch_job: bool, done: "asyncio.Future[Batch]") -> None:
-        self._free += 1
-        self._batch_jobs -= is_batch_job
-        if done.cancelled() or (error := done.exception()) is not None:
-            queue.ran(sum(work.count for work in works), 0.0)
-            for work in works:
-                work.fail(RuntimeError("stopped") if done.cancelled() else error)  # type: ignore[arg-type]
+    def _done(self, job: Job, batch: Batch | BaseException) -> None:
+        self._batch_jobs -= job.for_later
+        if isinstance(batch, BaseException):
+            job.queue.ran(sum(work.count for work in job.works), 0.0)
+            for work in job.works:
+                work.fail(batch)
         else:
-            self._end(queue, done.result())
+            self._end(job.queue, batch)
         self._pump()
 
     def _expire(self) -> None:
@@ -125,7 +131,7 @@ class Scheduler:
         self._due_pump()
 
     def _end(self, queue: Queue, batch: Batch) -> None:
-        queue.ran(batch.rows + sum(work.count for work, _ in batch.failed), batch.ended - batch.started)
+        queue.ran(batch.rows + sum(work.count for work, _ in batch.failed), batch.ended - batch.began)
         for work, error in batch.failed:
             work.fail(error)
         if batch.works:
@@ -134,6 +140,10 @@ class Scheduler:
         for work in batch.release():
             work.finish(Result(batch, first, first + work.count))
             first += work.count
+
+
+def _run_job(job: Job) -> Batch:
+    return _run_here(job.works)
 
 
 def _run_here(works: list[Work]) -> Batch:

@@ -118,12 +118,16 @@ class Work(Pause):
 
 @dataclass
 class Batch:
-    """Works that ran together: their rows and outputs stand in the order of the works. Seconds of perf_counter."""
+    """Works that ran together: their rows and outputs stand in the order of the works.
+
+    In seconds of perf_counter, `began` is when their rows began to be encoded, `started` when they began to run.
+    """
 
     works: list[Work]
     failed: list[tuple[Work, Exception]]
     encoded: Encoded | None
     outputs: Outputs
+    began: float
     started: float
     ended: float
 
