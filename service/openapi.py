@@ -21,6 +21,7 @@ from contract.manifest import (
     TextFeature,
 )
 from contract.signature import UNKNOWN, Dtype, numpy_dtype
+from service import openapi_others
 from service.errors import ANSWERS, INTERNAL, NOT_FOUND, Answer
 from service.loaded import LoadedModel
 from service.registry import Registry
@@ -84,7 +85,7 @@ def describe(app: FastAPI, registry: Registry) -> Schema:
     schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     serving = list(registry.serving())
     _tell_errors(schema["paths"])
-    schema["paths"] |= {PATH: {"post": _predict(serving)}, **_views()}
+    schema["paths"] |= {PATH: {"post": _predict(serving)}, **_views(), **openapi_others.describe()}
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas |= {"Error": ERROR, "Problem": PROBLEM, "Prediction": _prediction(serving)}
     schemas |= {_instance_name(model): _instance(model.manifest.features) for model in serving}
