@@ -1,5 +1,6 @@
 """Versions that take each other's place while clients ask: nobody notices but by the version in the answer."""
 
+import contextlib
 import gc
 import subprocess
 import threading
@@ -73,11 +74,13 @@ def clients(address: httpx.URL, count: int = 4) -> Iterator[list[Client]]:
     threads = [threading.Thread(target=client.run) for client in asking]
     for thread in threads:
         thread.start()
-    yield asking
-    for client in asking:
-        client.stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        yield asking
+    finally:
+        for client in asking:
+            client.stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def all_ask(asking: list[Client]) -> None:
@@ -158,12 +161,13 @@ def test_a_version_that_is_replaced_ends_what_it_has_begun(serve: Serve, made: l
 
 
 def resident(process: int) -> int:
-    """Bytes of a process and all its children that are theirs alone, or shared among them."""
+    """Bytes of a process and of its children; what several have is theirs in parts."""
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True).stdout
     total = 0
     for each in (process, *map(int, children.split())):
-        lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+        with contextlib.suppress(OSError):  # it has just ended
+            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
     return total
 
 
@@ -187,6 +191,7 @@ def test_swaps_leave_no_memory_behind(
                 swap(service.client, models, 2 - i % 2)
             wait_until(lambda: resident(service.process.pid) <= 1.05 * before, "its memory is what it was", seconds=60)
     finally:
+        service.client.close()
         service.stop()
 
     assert [each.wrong for each in asking] == [[], [], [], []]
