@@ -25,6 +25,10 @@ from service.steps import Crowd, Steps
 from service.strict import StrictProtocol
 
 
+# A larger body that is refused is not read to its end, for the sake of the next request on its connection.
+MOST_DROPPED = 64 * 2**20
+
+
 class HotEndpoint(Protocol):
     """Answers whole requests. None of the calls raises."""
 
@@ -210,6 +214,9 @@ class HotProtocol(StrictProtocol):
         if exchange.queued:  # its turn to be answered has not come
             exchange.refused = error
         else:
+            length = exchange.request.headers.get(b"content-length", b"")
+            if length.isdigit() and int(length) > MOST_DROPPED:
+                exchange.keep_alive = False
             self._write(exchange, exchange.endpoint.refuse(exchange.request, error))
 
     def _write(self, exchange: Exchange, response: Response) -> None:

@@ -50,7 +50,8 @@ def _json(row: dict[str, object]) -> Iterator[Body]:
     yield _of_json("inputs and instances", {"instances": [row], "inputs": row})
     for depth in (100, 1000, 5000):
         lists, objects = b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth
-        yield from (_of_json(f"nested {depth} deep", b'{"instances":%b}' % text) for text in (lists, objects))
+        yield _of_json(f"lists {depth} deep", b'{"instances":%b}' % lists)
+        yield _of_json(f"objects {depth} deep", b'{"instances":[%b]}' % objects)
         yield _of_json(f"nested {depth} deep in a row", b'{"instances":[{"month":%b}]}' % lists)
         yield _of_json(f"ragged {depth} deep", b'{"instances":[%b,[1,2],%b]}' % (lists, lists))
     yield _of_json("a million fields", b'{"instances":[{%b}]}' % b",".join(b'"f%d":0' % i for i in range(10**6)))

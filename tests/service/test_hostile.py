@@ -89,9 +89,9 @@ class Line:
         self._address = ("127.0.0.1", process.port)
         self._socket: socket.socket | None = None
 
-    def ask(self, sent: bytes, head: bool = False) -> int:
-        """The status of the answer."""
-        for _ in range(2):
+    def ask(self, sent: bytes, head: bool = False, tries: int = 2) -> int:
+        """The status of the answer; one try is on the connection that is there."""
+        for _ in range(tries):
             if self._socket is None:
                 self._socket = socket.create_connection(self._address, timeout=60)
                 self._file = self._socket.makefile("rb")
@@ -177,7 +177,7 @@ def test_bytes_that_are_not_quite_http(hosted: Process, sound: bytes, name: str)
     if case.ends:
         assert line.read() is None
     else:  # nothing was left behind that would be taken for part of the next request
-        assert line.ask(post(sound)) == 200
+        assert line.ask(post(sound), tries=1) == 200
     line.close()
 
 
@@ -267,10 +267,11 @@ def schema_cases(hosted: Process, examples: int) -> Counter[int]:
     schema = schemathesis.openapi.from_url(f"{hosted.client.base_url}/openapi.json")
     checks = [not_a_server_error, content_type_conformance, status_code_conformance]
     answers = Counter[int]()
-    for found in schema.get_all_operations():
-        for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
+    for operation in (found.ok() for found in schema.get_all_operations()):
+        negative = [GenerationMode.NEGATIVE] if operation.body else []  # of a name, nothing is wrong but that it is not
+        for mode in (GenerationMode.POSITIVE, *negative):
 
-            @given(case=found.ok().as_strategy(generation_mode=mode))
+            @given(case=operation.as_strategy(generation_mode=mode))
             @settings(
                 max_examples=examples,
                 deadline=None,
@@ -283,18 +284,14 @@ def schema_cases(hosted: Process, examples: int) -> Counter[int]:
                 if answer.status_code not in BUSY:
                     case.validate_response(answer, checks=checks)
 
-            try:
-                ask()
-            except Exception as error:
-                if type(error).__name__ != "Unsatisfiable":  # what takes nothing cannot be asked wrongly
-                    raise
+            ask()
     return answers
 
 
 def test_what_its_own_schema_allows_and_forbids(hosted: Process) -> None:
     answers = schema_cases(hosted, examples=20)
 
-    assert answers.total() > 100
+    assert answers.total() > 60
     assert answers[200] > 0
 
 
@@ -304,7 +301,7 @@ def test_what_its_own_schema_allows_and_forbids_at_length(hosted: Process) -> No
     answers = schema_cases(hosted, examples=1000)
     print(sorted(answers.items()))
 
-    assert answers.total() > 5000
+    assert answers.total() > 2000
 
 
 def test_no_answer_tells_of_files_or_libraries(hosted: Process, hostile: list[Body]) -> None:
