@@ -133,10 +133,12 @@ def quantize(models: Path, name: str, version: int, variants: list[str] | None, 
 def report(models: Path, name: str, version: int, show_it: bool) -> int:
     """Print where the page about a version lies, or open it."""
     from training.report import REPORT
+    from training.results import WITHOUT
 
-    path = bundle.read_version(models, name, version).path / REPORT
+    found = bundle.read_version(models, name, version)
+    path = found.path / REPORT
     if not path.exists():
-        raise DataError(str(path.parent), ["has no report: it was trained before there was one"])
+        raise DataError(str(found.path), [f"has no report: {WITHOUT[found.manifest.task == 'tensors']}"])
     print(path)  # noqa: T201  # it is the answer
     if show_it and not webbrowser.open(path.absolute().as_uri()):
         raise DataError(str(path), ["there is no browser here to open it with"])

@@ -77,7 +77,7 @@ def bring(source: Path, folder: Path, signature: str | None, *, unsafe: bool) ->
         loaded = _load(source, folder)
         name = _signature_name(source, loaded, signature)
         inputs, outputs = _inputs(source, loaded.signatures[name]), _outputs(source, loaded.signatures[name])
-    return Original(folder, name, inputs, outputs, _fingerprint(source))
+    return Original(folder, name, inputs, outputs, fingerprint(source))
 
 
 def _copy(source: Path, folder: Path) -> None:
@@ -133,11 +133,12 @@ def _export(source: Path, folder: Path, unsafe: bool) -> None:
         raise DataError(str(source), [_unloadable(error)]) from error
     if not getattr(model, "inputs", None):
         raise DataError(str(source), ["says nothing of its inputs: call it once before it is saved, or export it"])
-    names = _names_of_inputs(model)
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    names = _names_of_inputs(model, structure)
     specs = [tf.TensorSpec(t.shape, t.dtype, name=name) for t, name in zip(model.inputs, names, strict=True)]
 
     def call(*tensors: Any) -> dict[str, Any]:  # noqa: ANN401  # TensorFlow's
-        return _named(model, model(keras.tree.pack_sequence_as(model.input, list(tensors)), training=False))
+        return _named(model, model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False))
 
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -148,10 +149,10 @@ def _export(source: Path, folder: Path, unsafe: bool) -> None:
         raise DataError(str(source), [f"cannot be exported: {why(error)}"]) from error
 
 
-def _names_of_inputs(model: keras.Model) -> list[str]:
+def _names_of_inputs(model: keras.Model, structure: Any) -> list[str]:  # noqa: ANN401  # any structure of tensors
     """The keys of a dictionary of inputs, else the names of the inputs."""
-    if isinstance(model.input, dict):
-        place = {id(tensor): key for key, tensor in model.input.items()}
+    if isinstance(structure, dict):
+        place = {id(tensor): key for key, tensor in structure.items()}
         return [place.get(id(tensor), tensor.name) for tensor in model.inputs]
     return [tensor.name for tensor in model.inputs]
 
@@ -161,7 +162,8 @@ def _named(model: keras.Model, answer: Any) -> dict[str, Any]:  # noqa: ANN401  
     if isinstance(answer, dict) and not any(isinstance(value, dict | list | tuple) for value in answer.values()):
         return answer
     tensors = keras.tree.flatten(answer)
-    names = list(getattr(model, "output_names", ()))
+    sequential = isinstance(model, keras.Sequential)
+    names = [model.layers[-1].name] if sequential else list(getattr(model, "output_names", ()))
     if len(names) != len(tensors) or len(set(names)) != len(names):
         names = [f"output_{i}" for i in range(len(tensors))]
     return dict(zip(names, tensors, strict=True))
@@ -253,7 +255,7 @@ def _sizes(shape: Iterable[int | None]) -> tuple[int, ...]:
     return tuple(UNKNOWN if size is None else int(size) for size in shape)
 
 
-def _fingerprint(source: Path) -> str:
+def fingerprint(source: Path) -> str:
     """Of the file that was given, or of the files in the folder that a SavedModel has."""
     digest = hashlib.sha256()
     folders = [path for name in _FOLDERS for path in (source / name).rglob("*")]

@@ -22,7 +22,7 @@ from training.evaluate import Decisions
 from training.export import WEIGHTS, export
 from training.progress import TrainingProgress
 from training.report import results_of
-from training.results import Results
+from training.results import WITHOUT, Results
 from training.rows import Prepared
 from training.sections import TrainingConfig, VariantName
 from training.variants import REFERENCE
@@ -57,7 +57,7 @@ def quantize(models: Path, name: str, version: int, variants: list[str] | None, 
 def _config(source: Bundle, variants: list[str] | None) -> TrainingConfig:
     """The config of the version, with other variants where they are asked for."""
     if not (source.path / WEIGHTS).exists():
-        raise DataError(str(source.path), [f"{WEIGHTS} is missing: the version was trained before there was one"])
+        raise DataError(str(source.path), [f"{WEIGHTS} is missing: {WITHOUT[source.manifest.task == 'tensors']}"])
     known = get_args(VariantName)
     if unknown := [each for each in variants or [] if each not in known]:
         raise ConfigError("--variants", [f"{each}: unknown variant; {did_you_mean(each, known)}" for each in unknown])

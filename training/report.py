@@ -16,7 +16,7 @@ from training import page, plots
 from training.errors import DataError
 from training.forest import Entry, Forest, forest
 from training.page import count, number, safe, sentence, words
-from training.results import RESULTS, ClassMetrics, FeatureSummary, Results
+from training.results import RESULTS, WITHOUT, ClassMetrics, FeatureSummary, Results
 
 REPORT = "report.html"
 
@@ -34,7 +34,7 @@ def results_of(bundle: Bundle) -> Results:
         return Results.model_validate_json((bundle.path / RESULTS).read_bytes())
     except FileNotFoundError as error:
         raise DataError(
-            str(bundle.path), [f"{RESULTS} is missing: the version was trained before there was one"]
+            str(bundle.path), [f"{RESULTS} is missing: {WITHOUT[bundle.manifest.task == 'tensors']}"]
         ) from error
 
 

@@ -11,6 +11,9 @@ from training.signals import Record
 
 RESULTS = "evaluation.json"
 
+# Why a version may have no such file.
+WITHOUT = {True: "the version was imported", False: "the version was trained before there was one"}
+
 Points = tuple[tuple[float, float], ...]
 
 
