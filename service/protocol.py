@@ -24,7 +24,6 @@ from service.http import Request, Response
 from service.steps import Crowd, Steps
 from service.strict import StrictProtocol
 
-
 # A larger body that is refused is not read to its end, for the sake of the next request on its connection.
 MOST_DROPPED = 64 * 2**20
 
