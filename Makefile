@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types architecture bench image clean
+.PHONY: help demo test slow soak lint types architecture bench image clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -15,6 +15,9 @@ test: .venv/ready  ## the tests that take no minute each
 
 slow: .venv/ready  ## the others: twenty kills of one run, adversarial training, data larger than memory
 	$(BIN)/python -m pytest -m slow
+
+soak: .venv/ready  ## an hour: two hundred swaps, a hundred killed workers, a hundred thousand hostile requests
+	$(BIN)/python -m pytest -m soak
 
 lint: .venv/ready  ## ruff, and hadolint on the Dockerfile
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/hadolint Dockerfile

@@ -195,9 +195,8 @@ print(json.dumps(said))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("swaps", [30, 200])
+@pytest.mark.parametrize("swaps", [pytest.param(30, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.soak)])
 def test_swaps_leave_nothing_behind(scaled: Path, swaps: int) -> None:
     """Each loaded beside the last, as the service does it: memory of the parent, of both, and open files."""
     command = [sys.executable, "-c", SWAPS, str(scaled), str(swaps)]

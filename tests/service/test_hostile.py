@@ -243,7 +243,7 @@ def test_thousands_of_mutated_requests(hosted: Process, row: dict[str, object]) 
     assert answers[200] > 10
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3000)
 def test_a_hundred_thousand_mutated_requests_leave_nothing_in_memory(hosted: Process, row: dict[str, object]) -> None:
     answers = flood(hosted, row, seed=2, count=20_000)
@@ -295,7 +295,7 @@ def test_what_its_own_schema_allows_and_forbids(hosted: Process) -> None:
     assert answers[200] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3000)
 def test_what_its_own_schema_allows_and_forbids_at_length(hosted: Process) -> None:
     answers = schema_cases(hosted, examples=1000)

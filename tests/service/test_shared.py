@@ -200,7 +200,7 @@ def test_a_reader_waits_for_counts_of_one_moment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "times", [5, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(900)])], ids=lambda times: f"{times}"
+    "times", [5, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(900)])], ids=lambda times: f"{times}"
 )
 def test_killing_a_process_at_any_moment_loses_nothing(tmp_path: Path, times: int) -> None:
     command = [sys.executable, "-m", "tests.service.killing", str(tmp_path), str(times)]

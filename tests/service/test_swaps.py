@@ -171,7 +171,7 @@ def resident(process: int) -> int:
     return total
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("runtime", "swaps"), [("litert", 200), ("savedmodel", 10)])
 def test_swaps_leave_no_memory_behind(

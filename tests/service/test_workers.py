@@ -140,7 +140,7 @@ def test_the_supervisor_is_light_and_does_not_serve(several: Process) -> None:
     assert "litert" not in maps
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])], ids=str)
+@pytest.mark.parametrize("times", [5, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])], ids=str)
 def test_killing_workers_loses_no_count_and_grows_nothing(several: Process, row: dict[str, Any], times: int) -> None:
     before, folder = scrape(several), folder_of(several)
     files = {path.relative_to(folder): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
