@@ -106,7 +106,8 @@ def describe(feature: TensorFeature) -> str:
     value = _describe_value(feature.dtype)
     if not feature.shape:
         return value
-    return f"{' x '.join('any' if size == UNKNOWN else str(size) for size in feature.shape)} as nested lists of {value}"
+    sizes = " x ".join("any" if size == UNKNOWN else str(size) for size in feature.shape)
+    return f"{sizes} as nested lists, each {value}"
 
 
 def _describe_value(dtype: Dtype) -> str:

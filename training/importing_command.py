@@ -60,7 +60,8 @@ def tensors(manifest: Manifest) -> Table:
 
 def variants(manifest: Manifest) -> Table:
     """The executable forms, measured on this machine."""
-    title = f"variants, compared on {manifest.data.test_rows:,} rows and measured here"
+    rows = manifest.data.test_rows
+    title = f"variants, compared on {rows:,} {'row' if rows == 1 else 'rows'} and measured here"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("variant", "size", "difference", "1 row", "32 rows"):
         table.add_column(column, justify="left" if column == "variant" else "right")

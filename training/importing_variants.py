@@ -28,6 +28,9 @@ from training.variants import MEMORY_ROWS, size
 
 REFERENCE = "savedmodel-original"
 
+# A form of less than float32 is no better known than the rows it was compared on.
+FEWEST_ROWS = 32
+
 Failed = dict[str, str]
 
 
@@ -61,8 +64,8 @@ def convert(found: Original, rows: Rows) -> Failed:
             failed[name] = "LiteRT has no operations on strings"
         elif FLOAT in failed:
             failed[name] = failed[FLOAT]
-        elif name != FLOAT and not rows.sampled:
-            failed[name] = "there is no --sample to compare it on"
+        elif name != FLOAT and not (rows.sampled and rows.encoded.rows >= FEWEST_ROWS):
+            failed[name] = f"there is no --sample of {FEWEST_ROWS} rows or more to compare it on"
         else:
             try:
                 (folder / f"{name}.tflite").write_bytes(_lite(found, name))
@@ -115,7 +118,8 @@ def choose(variants: Sequence[Variant], failed: Mapping[str, str], rows: Rows) -
         return Choice(variant=best.name, why=f"nothing that answers the same is faster{also}")
     reference = next(variant for variant in variants if variant.name == REFERENCE)
     speedup = reference.latency["1"].p50 / best.latency["1"].p50
-    on = f"{rows.encoded.rows} {'rows of the sample' if rows.sampled else 'random rows'}"
+    n = rows.encoded.rows
+    on = f"{n} {'row' if n == 1 else 'rows'} of the sample" if rows.sampled else f"{n} random rows"
     same = f"within {best.largest_difference:.2g} of its answers to {on}"
     return Choice(variant=best.name, why=f"{speedup:.1f} times as fast as {REFERENCE} at one row, {same}{also}")
 

@@ -97,7 +97,8 @@ def test_a_keras_application_as_a_file(mobile: tuple[keras.Model, Path], tmp_pat
     assert (given.name, given.shape) == ("predictions", (-1, 10))
     assert names(made) == [REFERENCE, "litert-float32"]
     assert made.manifest.chosen.variant == "litert-float32"
-    assert "random rows" in made.manifest.chosen.why
+    assert "64 random" in made.manifest.chosen.why
+    assert "no --sample of 32 rows" in made.manifest.chosen.why
     for variant in made.manifest.variants:
         np.testing.assert_allclose(
             answer(made, list(pictures.tolist()), variant.name)["predictions"], wanted, atol=1e-6
@@ -282,11 +283,11 @@ def test_a_vector_comes_as_the_columns_of_a_table(mobile: Any, folder: Path, tmp
     del mobile
     model = keras.Sequential([keras.Input((3,), name="features"), keras.layers.Dense(1200), keras.layers.Dense(1)])
     model.save(folder / "vector.keras")
-    (tmp_path / "sample.csv").write_text("x,y,z\n1,2,3\n4,5,6\n7,8,9.5\n")
+    (tmp_path / "sample.csv").write_text("x,y,z\n" + "1,2,3\n4,5,6\n7,8,9.5\n" * 11)
     made = imported(folder / "vector.keras", tmp_path / "models", sample=tmp_path / "sample.csv", tolerance=0.1)
     float16, int8 = (made.manifest.variant(f"litert-{name}") for name in ("float16", "dynamic-int8"))
 
-    assert made.manifest.data.test_rows == 3
+    assert made.manifest.data.test_rows == 33
     assert set(made.manifest.drift.outputs) == {made.manifest.signature.outputs[0].name}
     assert 0 < float16.largest_difference < int8.largest_difference < 0.1
     assert int8.refused is None
