@@ -128,17 +128,14 @@ def test_processes_are_added_up() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_scrape_of_ten_models_takes_less_than_150_ms(tmp_path: Path, shared: bool) -> None:
+def test_a_scrape_of_ten_models_is_two_megabytes(tmp_path: Path, shared: bool) -> None:
     store = SharedFolder(tmp_path, 0) if shared else OwnMemory()
     served = [Served(versions.table(f"model-{i}", numbers=64)) for i in range(10)]
     process = Process(store, *served)
     for each in served:
         each.answer(600)
-    asyncio.run(process.metrics.scrape())
-    began = time.process_time()
     text = asyncio.run(process.metrics.scrape())
 
-    assert time.process_time() - began < 0.15
     assert len(text) < 2.4e6
     assert len(parsed(text)) > 18_000
 
