@@ -30,6 +30,7 @@ def test_the_service_loads_and_answers_with_nothing_of_training_installed(models
     code = """
 import asyncio
 from pathlib import Path
+from contract import bundle
 from service.app import create_app
 from service.answers import predictions
 from service.loaded import load
@@ -37,7 +38,8 @@ from service.settings import Settings
 settings = Settings(models_dir=Path(sys.argv[1]))
 create_app(settings)
 model = load(settings.models_dir, "flights", 1, settings)
-encoded = model.encoder.encode([dict(model.manifest.golden[0].row)])
+golden = bundle.read_version(settings.models_dir, "flights", 1).manifest.golden
+encoded = model.encoder.encode([dict(golden[0].row)])
 print(predictions(model.manifest.output, model.run(encoded))[0]["label"])
 """
     assert run(WITHOUT + code, str(models)).strip() in ("late", "on_time")

@@ -14,8 +14,11 @@ from contract.manifest import (
     NumberBins,
     NumberFeature,
     RegressionOutput,
+    TensorFeature,
+    TensorsOutput,
     TextFeature,
 )
+from contract.signature import TensorSpec
 
 FLOATS = st.floats(-100, 100, width=32) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0])
 COLUMN = hnp.arrays(np.float32, st.integers(1, 50), elements=FLOATS)
@@ -106,3 +109,39 @@ def test_a_model_without_numbers_and_categories_has_no_input_bins() -> None:
 
     assert histogram.fit_inputs(encoder, encoded) == {}
     assert counter.split(counter.count(encoded)) == {}
+
+
+def test_numbers_of_imported_models_are_counted_by_name() -> None:
+    features = [TensorFeature(name=name, dtype="int64", shape=shape) for name, shape in (("a", ()), ("b", (1,)))]
+    words = TensorFeature(name="words", dtype="string", shape=())
+    rows = {"a": np.arange(100), "b": np.arange(100)[:, None] * 2}
+    bins = histogram.fit_numbers(rows, 100)
+    counter = histogram.InputCounter.of(Encoder([*features, words]), bins)
+    served = {"a": np.array([-1, 50, 1000]), "b": np.array([[0], [0], [2**62]]), "words": np.array([b"x"] * 3, object)}
+    counts = counter.split(counter.count(Encoded.of_tensors(served)))
+
+    assert counter.names == ("a", "b")
+    for name, values in served.items():
+        if name in bins:
+            assert counts[name].tolist() == slow_counts(values.ravel().astype(np.float32), bins[name].edges)
+
+
+def test_outputs_of_imported_models_are_counted_where_they_are_numbers() -> None:
+    specs = [TensorSpec(name=n, dtype="float32", shape=s) for n, s in (("y", (-1,)), ("z", (-1, 1)), ("v", (-1, 3)))]
+    answers = {"y": np.float32([1, 2]), "z": np.float32([[3], [np.nan]]), "v": np.zeros((2, 3), np.float32)}
+    bins = histogram.fit_numbers({name: answers[name] for name in ("z", "y")}, 2)
+    counter = histogram.OutputCounter.of(TensorsOutput(tensors=tuple(specs)), bins)
+    counts = counter.split(counter.count(counter.watched(answers)))
+
+    assert counter.watched(answers).shape == (2, 2)
+    assert list(counts) == ["z", "y"]
+    assert counts["y"].sum() == counts["z"].sum() == 2
+    assert counts["z"][-1] == 1
+
+
+def test_no_baseline_counts_nothing() -> None:
+    counter = histogram.OutputCounter.of(
+        TensorsOutput(tensors=(TensorSpec(name="y", dtype="float32", shape=(-1,)),)), {}
+    )
+
+    assert counter.split(counter.count(counter.watched({"y": np.float32([1])}))) == {}
