@@ -104,7 +104,8 @@ class Traffic:
 def libraries(process: Process) -> str:
     """What it has mapped, and its children: TensorFlow runs in a process of its own."""
     parent = process.process.pid
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    tasks = Path(f"/proc/{parent}/task").iterdir()  # a child belongs to the thread that started it
+    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
     return "".join(Path(f"/proc/{pid}/maps").read_text() for pid in (parent, *children))
 
 

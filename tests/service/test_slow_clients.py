@@ -220,14 +220,16 @@ def test_who_leaves_in_the_middle_costs_nothing(start: Start, row: Row, sound: b
         for _ in range(200):
             with socket.create_connection(("127.0.0.1", process.port)) as gone:
                 gone.sendall(many[:length])
-    before = resident(process)
-    for _ in range(300):
-        with socket.create_connection(("127.0.0.1", process.port)) as gone:
-            gone.sendall(many)
-    wait_until(lambda: queued(process) == {0.0}, "nobody waits any more")
+    after = []
+    for _ in range(3):  # what many of them take at once is given back to nobody, but must not be taken again
+        for _ in range(300):
+            with socket.create_connection(("127.0.0.1", process.port)) as gone:
+                gone.sendall(many)
+        wait_until(lambda: queued(process) == {0.0}, "nobody waits any more")
+        after.append(resident(process))
 
     assert answer_seconds(process, sound) < 10
-    assert resident(process) < before + 50 * MEGABYTE
+    assert after[-1] < after[0] + 50 * MEGABYTE
     assert "Traceback" not in process.log.read_text()
     assert queued(process) == {0.0}
 
