@@ -53,8 +53,9 @@ RUN python -m pip --python /opt/venv/bin/python install -c constraints.txt -r se
 
 # Hornpipe itself: whole in /opt/hornpipe, without the training code in /opt/hornpipe-service.
 FROM build AS project
-COPY LICENSE README.md hornpipe.py hornpipe_pytest.py ./
+COPY LICENSE README.md ./
 COPY contract contract
+COPY hornpipe hornpipe
 COPY service service
 COPY training training
 RUN python -m pip --python /opt/venv/bin/python install --no-deps --target /opt/hornpipe . \

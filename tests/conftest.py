@@ -8,6 +8,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import create_default_context
@@ -24,7 +25,6 @@ from contract import bundle, routing
 from contract.bundle import Bundle
 from service.app import create_app
 from service.journal import Journal
-from service.server import Server
 from service.server import server as make_server
 from service.settings import Settings
 from tests.waiting import wait_until
@@ -131,30 +131,33 @@ def add_version(models: Path, name: str = NAME, **changes: object) -> Bundle:
 Serve = Callable[..., httpx.Client]
 
 
-@pytest.fixture
-def serve(models: Path) -> Iterator[Serve]:
-    """Start the app behind a real server on a free port, with any settings; ready when it returns."""
-    running: list[tuple[Server, threading.Thread, httpx.Client]] = []
-
-    def start(*, ready: bool = True, journal: Journal | None = None, **settings: object) -> httpx.Client:
-        given = Settings(models_dir=models, port=0, poll_seconds=0.02, **settings)
-        server = make_server(create_app(given, journal), given)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        wait_until(lambda: server.started, "the server listens")
-        port = server.servers[0].sockets[0].getsockname()[1]
-        scheme, trusted = ("https", create_default_context(cafile=given.tls_cert)) if given.tls_cert else ("http", True)
-        client = httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=30, verify=trusted)
-        running.append((server, thread, client))
-        if ready:
-            wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready")
-        return client
-
-    yield start
-    for server, thread, client in running:
-        client.close()
+@contextmanager
+def serving(
+    models: Path, *, ready: bool = True, journal: Journal | None = None, **settings: object
+) -> Iterator[httpx.Client]:
+    """The app behind a real server on a free port, and a client of it."""
+    given = Settings(models_dir=models, port=0, poll_seconds=0.02, **settings)
+    server = make_server(create_app(given, journal), given)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, "the server listens")
+    port = server.servers[0].sockets[0].getsockname()[1]
+    scheme, trusted = ("https", create_default_context(cafile=given.tls_cert)) if given.tls_cert else ("http", True)
+    try:
+        with httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=30, verify=trusted) as client:
+            if ready:
+                wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready")
+            yield client
+    finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def serve(models: Path) -> Iterator[Serve]:
+    """Start the service with any settings; ready when it returns."""
+    with ExitStack() as running:
+        yield lambda **settings: running.enter_context(serving(models, **settings))
 
 
 @pytest.fixture

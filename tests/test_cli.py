@@ -171,6 +171,7 @@ def test_the_manifest_says_what_was_trained_on(trained: Trained) -> None:
     assert manifest.metrics["roc_auc"].low <= manifest.metrics["roc_auc"].value <= manifest.metrics["roc_auc"].high
 
 
+@pytest.mark.slow
 def test_a_first_config_trains_and_the_run_can_be_looked_at(tmp_path: Path) -> None:
     """init, train, doctor, report, compare: what a person types on the first day."""
     random = np.random.default_rng(0)

@@ -212,4 +212,4 @@ def test_nothing_of_the_contract_needs_pillow_until_a_picture_comes() -> None:
 import contract.bundle, contract.features, contract.histogram, contract.images, contract.proof, contract.runtimes, sys
 assert not {"PIL", "tensorflow", "ai_edge_litert"} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

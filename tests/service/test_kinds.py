@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from contract.runtimes import LiteRT, SavedModel
 from hornpipe import main
 from service.monitor import Monitor
 from tests import kinds
-from tests.conftest import Serve
+from tests.conftest import Serve, serving
 from tests.contract.test_images import png_header
 from tests.kinds import Kind
 from tests.service.test_metrics import bins, scrape, value
@@ -39,7 +40,17 @@ def every_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
 @pytest.fixture
 def models(every_kind: dict[str, Kind], tmp_path: Path) -> Path:
     """All of them in production. Takes the place of the flights' fixture, on which `serve` stands."""
-    folder = tmp_path / "models"
+    return in_production(every_kind, tmp_path / "models")
+
+
+@pytest.fixture(scope="module")
+def client(every_kind: dict[str, Kind], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """One service for all tests that only ask: the texts bring TensorFlow, which takes seconds to start."""
+    with serving(in_production(every_kind, tmp_path_factory.mktemp("served"))) as asked:
+        yield asked
+
+
+def in_production(every_kind: dict[str, Kind], folder: Path) -> Path:
     for name, kind in every_kind.items():
         shutil.copytree(kind.bundle.path, folder / name / "1")
         routing.promote(folder, name, 1, by="test", why="fixture")
@@ -234,9 +245,8 @@ def test_a_value_that_is_not_finite_is_no_answer(client: httpx.Client, diabetes:
     assert error(ask(client, "diabetes", row), 500, "internal_error")
 
 
-def test_metrics_count_confidence_labels_and_values(
-    client: httpx.Client, digits: Kind, diabetes: Kind, texts: Kind
-) -> None:
+def test_metrics_count_confidence_labels_and_values(serve: Serve, digits: Kind, diabetes: Kind, texts: Kind) -> None:
+    client = serve()
     before = scrape(client)
     labels = [answer["label"] for answer in predictions(client, "digits", *digits.rows[:300])]
     confidence = [answer["probability"] for answer in predictions(client, "digits", *digits.rows[:300])]

@@ -95,8 +95,12 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_costs_no_memory() -> None:
 def test_a_stream_that_is_closed_ends_nothing() -> None:
     writer = Writer(stream := io.BytesIO(), "json")
     stream.close()
-    writer.emit(record("lost"))
-    writer.flush()
+    alive = threading.active_count()
+    for _ in range(3):
+        writer.emit(record("lost"))
+        writer.flush()
+
+    assert threading.active_count() == alive  # the thread that writes has not died of it
 
 
 def test_the_same_share_is_chosen_everywhere() -> None:

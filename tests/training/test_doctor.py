@@ -409,4 +409,5 @@ def test_a_record_with_holes_is_no_error(killed):
         {"evaluations": tuple(blank)},
     ):
         for stopped in ("running", "finished", "patience", "diverged"):
-            examine(record.model_copy(update=changes | {"stopped": stopped}))
+            for finding in examine(record.model_copy(update=changes | {"stopped": stopped})):
+                assert "nan" not in finding.model_dump_json().lower()

@@ -125,6 +125,7 @@ def test_pictures(models: Path, serve: Serve, tmp_path: Path) -> None:
     assert as_lists["probability"] == pytest.approx(as_file["probability"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_texts(models: Path, serve: Serve, tmp_path: Path) -> None:
     from examples.text.prepare import docstrings
 

@@ -246,7 +246,7 @@ def test_parameters_metrics_and_the_report_of_a_run_that_was_stopped_and_continu
     client: Any, tmp_path: Path
 ) -> None:
     write_shop(tmp_path / "shop.csv")
-    command = [sys.executable, "hornpipe.py", "train", str(write_config(tmp_path))]
+    command = [sys.executable, "-m", "hornpipe", "train", str(write_config(tmp_path))]
     command += ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: first.poll() is not None or steps(client), "the first metrics arrive", seconds=120)

@@ -1,0 +1,129 @@
+"""Routing: which version of a model answers whom. A running service follows within a second."""
+
+from __future__ import annotations
+
+import argparse
+
+from hornpipe.command import Command, models_option, user
+
+
+def promote(options: argparse.Namespace) -> int:
+    from contract import routing
+
+    before = routing.read(options.models, options.name).production
+    if not options.force:
+        routing.require_passed(options.models, options.name, options.version)
+    routing.promote(options.models, options.name, options.version, by=user(), why=options.why)
+    print(f"{options.name}: production {before or 'none'} -> {options.version}")
+    return 0
+
+
+def rollback(options: argparse.Namespace) -> int:
+    from contract import routing
+
+    before = routing.read(options.models, options.name).production
+    after = routing.rollback(options.models, options.name, by=user(), why=options.why)
+    print(f"{options.name}: production {before or 'none'} -> {after.production}")
+    return 0
+
+
+def canary(options: argparse.Namespace) -> int:
+    from contract import routing
+
+    if options.version is None:
+        return _route(options, "canary_off")
+    if not options.force:
+        routing.require_passed(options.models, options.name, options.version)
+    return _route(options, "canary", options.version, options.percent)
+
+
+def shadow(options: argparse.Namespace) -> int:
+    return _route(options, "shadow_off") if options.version is None else _route(options, "shadow", options.version)
+
+
+def pin(options: argparse.Namespace) -> int:
+    return _route(options, "pin", options.version)
+
+
+def unpin(options: argparse.Namespace) -> int:
+    return _route(options, "unpin", options.version)
+
+
+def load(options: argparse.Namespace) -> int:
+    return _route(options, "load")
+
+
+def unload(options: argparse.Namespace) -> int:
+    return _route(options, "unload")
+
+
+def _route(options: argparse.Namespace, change: str, *arguments: float) -> int:
+    from contract import routing
+
+    after = getattr(routing, change)(options.models, options.name, *arguments, by=user(), why=options.why)
+    print(f"{options.name}: {after.words()}")
+    return 0
+
+
+def _promote_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("version", type=int, metavar="VERSION")
+    sub.add_argument("--force", action="store_true", help="even if the gate refused it")
+    sub.add_argument("--why", default="by hand", help="for the history")
+    models_option(sub)
+
+
+def _model_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--why", default="by hand", help="for the history")
+    models_option(sub)
+
+
+def _version_arguments(sub: argparse.ArgumentParser) -> None:
+    _model_arguments(sub)
+    sub.add_argument("version", type=int, metavar="VERSION")
+
+
+def _shadow_arguments(sub: argparse.ArgumentParser) -> None:
+    _model_arguments(sub)
+    sub.add_argument("version", type=_version_or_off, metavar="VERSION", help="or the word off")
+
+
+def _canary_arguments(sub: argparse.ArgumentParser) -> None:
+    _shadow_arguments(sub)
+    sub.add_argument("--percent", type=float, default=5.0, help="of the traffic that asks for no version (5)")
+    sub.add_argument("--force", action="store_true", help="even if the gate refused it")
+
+
+def _version_or_off(text: str) -> int | None:
+    return None if text == "off" else int(text)
+
+
+COMMANDS = (
+    Command("promote", "Make a version production.", "hornpipe promote flights 3", _promote_arguments, promote),
+    Command(
+        "rollback",
+        "Go back to the production version before.",
+        "hornpipe rollback flights",
+        _model_arguments,
+        rollback,
+    ),
+    Command(
+        "canary",
+        "Give a version a share of the traffic, or take it back: off.",
+        "hornpipe canary flights 4 --percent 5",
+        _canary_arguments,
+        canary,
+    ),
+    Command(
+        "shadow",
+        "Let a version answer copies of requests, for the metrics alone, or no more: off.",
+        "hornpipe shadow flights 4",
+        _shadow_arguments,
+        shadow,
+    ),
+    Command("pin", "Keep a version for requests that ask for it.", "hornpipe pin flights 2", _version_arguments, pin),
+    Command("unpin", "Keep it no more.", "hornpipe unpin flights 2", _version_arguments, unpin),
+    Command("unload", "Take a model out of service.", "hornpipe unload flights", _model_arguments, unload),
+    Command("load", "Put it in service again.", "hornpipe load flights", _model_arguments, load),
+)
