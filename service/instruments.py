@@ -107,6 +107,54 @@ TRACES = Instrument(
 )
 WORKERS = Instrument("hornpipe_workers", "gauge", (), "Worker processes that live.")
 RESTARTS = Instrument("hornpipe_worker_restarts_total", "counter", (), "Worker processes that took a dead one's place.")
+QUALITY = Instrument(
+    "hornpipe_quality",
+    "gauge",
+    ("model", "version", "metric"),
+    "Realised quality: of the rows that were predicted in the last HORNPIPE_QUALITY_DAYS and have a label.",
+)
+QUALITY_LOW = Instrument(
+    "hornpipe_quality_low", "gauge", ("model", "version", "metric"), "Lower end of its 95% interval."
+)
+QUALITY_HIGH = Instrument(
+    "hornpipe_quality_high", "gauge", ("model", "version", "metric"), "Upper end of its 95% interval."
+)
+QUALITY_ROWS = Instrument(
+    "hornpipe_quality_rows", "gauge", ("model", "version"), "Labelled rows that the realised quality is of."
+)
+QUALITY_BASELINE = Instrument(
+    "hornpipe_quality_baseline",
+    "gauge",
+    ("model", "version", "metric"),
+    "The same metric on the test rows of training.",
+)
+QUALITY_BASELINE_LOW = Instrument(
+    "hornpipe_quality_baseline_low", "gauge", ("model", "version", "metric"), "Lower end of its 95% interval."
+)
+QUALITY_BASELINE_HIGH = Instrument(
+    "hornpipe_quality_baseline_high", "gauge", ("model", "version", "metric"), "Upper end of its 95% interval."
+)
+QUALITY_ESTIMATE = Instrument(
+    "hornpipe_quality_estimate",
+    "gauge",
+    ("model", "version", "metric"),
+    "Quality as the answers of the last 24 hours let expect it, without labels.",
+)
+QUALITY_ESTIMATE_ROWS = Instrument(
+    "hornpipe_quality_estimate_rows", "gauge", ("model", "version"), "Answered rows that the estimate is of."
+)
+QUALITY_ESTIMATE_ERROR = Instrument(
+    "hornpipe_quality_estimate_error",
+    "gauge",
+    ("model", "version", "metric"),
+    "Estimate less realised quality, both of the labelled rows.",
+)
+QUALITY_TIME = Instrument(
+    "hornpipe_quality_timestamp_seconds",
+    "gauge",
+    (),
+    "When the quality was last computed, in seconds since 1970; 0 for not yet.",
+)
 
 INSTRUMENTS = (
     REQUEST_SECONDS,
@@ -130,4 +178,15 @@ INSTRUMENTS = (
     TRACES,
     WORKERS,
     RESTARTS,
+    QUALITY,
+    QUALITY_LOW,
+    QUALITY_HIGH,
+    QUALITY_ROWS,
+    QUALITY_BASELINE,
+    QUALITY_BASELINE_LOW,
+    QUALITY_BASELINE_HIGH,
+    QUALITY_ESTIMATE,
+    QUALITY_ESTIMATE_ROWS,
+    QUALITY_ESTIMATE_ERROR,
+    QUALITY_TIME,
 )
