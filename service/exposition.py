@@ -11,16 +11,18 @@ from itertools import chain
 import numpy as np
 
 from contract.histogram import bin_names
-from contract.manifest import Bins
+from contract.manifest import Bins, Manifest
 from service.counters import Group, Layout
 from service.instruments import (
     BASELINE_ROWS,
+    CREATED,
     INPUT_BIN,
     INPUT_RATIO,
     INSTRUMENTS,
     MOST_FEATURES,
     OUTPUT_BIN,
     OUTPUT_RATIO,
+    OUTPUT_ROWS,
     PREDICTIONS,
     SCORE,
     Instrument,
@@ -92,6 +94,8 @@ class VersionText:
             OUTPUT_RATIO: self._bins(OUTPUT_RATIO, manifest.drift.outputs) % _ratios(manifest.drift.outputs),
             INPUT_RATIO: self._bins(INPUT_RATIO, inputs) % _ratios(inputs),
             BASELINE_ROWS: _line(BASELINE_ROWS, self._version) % manifest.drift.rows,
+            OUTPUT_ROWS: _line(OUTPUT_ROWS, self._version) % output_rows(manifest),
+            CREATED: _line(CREATED, self._version) % manifest.created.timestamp(),
         }
         self._score = ""
         if manifest.task != "tensors":
@@ -115,6 +119,11 @@ class VersionText:
         return "".join(
             _line(instrument, (*self._version, name, each)) for name in bins for each in bin_names(bins[name])
         )
+
+
+def output_rows(manifest: Manifest) -> int:
+    """How many rows the outputs' baseline was taken from: validation rows, or those of an imported model's sample."""
+    return manifest.drift.rows if manifest.task == "tensors" else manifest.data.validation_rows
 
 
 def head(name: str, kind: str, text: str) -> str:

@@ -77,6 +77,15 @@ INPUT_RATIO = Instrument(
 BASELINE_ROWS = Instrument(
     "hornpipe_baseline_rows", "gauge", ("model", "version"), "Rows that the input baseline was taken from."
 )
+OUTPUT_ROWS = Instrument(
+    "hornpipe_output_baseline_rows",
+    "gauge",
+    ("model", "version"),
+    "Rows that the output baseline was taken from.",
+)
+CREATED = Instrument(
+    "hornpipe_model_created_timestamp_seconds", "gauge", ("model", "version"), "When the version was made, Unix time."
+)
 MODEL_INFO = Instrument(
     "hornpipe_model_info",
     "gauge",
@@ -169,6 +178,8 @@ INSTRUMENTS = (
     INPUT_BIN,
     INPUT_RATIO,
     BASELINE_ROWS,
+    OUTPUT_ROWS,
+    CREATED,
     MODEL_INFO,
     SWAPS,
     REFUSED,

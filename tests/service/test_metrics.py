@@ -44,6 +44,8 @@ def test_every_series_exists_at_zero_from_load(client: httpx.Client, trained: Tr
         assert min(ratios.values()) > 0
     assert value(samples, "hornpipe_predictions_total", **VERSION, label="late") == 0
     assert value(samples, "hornpipe_baseline_rows", **VERSION) == manifest.drift.rows
+    assert value(samples, "hornpipe_output_baseline_rows", **VERSION) == manifest.data.validation_rows
+    assert value(samples, "hornpipe_model_created_timestamp_seconds", **VERSION) == manifest.created.timestamp()
     assert value(samples, "hornpipe_rejected_total", model=NAME, reason="overloaded") == 0
     for outcome in ("ok", "invalid", "rejected", "error"):
         count = "hornpipe_request_duration_seconds_count"
