@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, FailFast, Field, FiniteFloat, model_validator
 from typing_extensions import TypeAliasType
 
+from contract import watched
 from contract.evidence import DataWarning, Finding, Metric, Slice, Verdict
 from contract.kinds import CategoryFeature as CategoryFeature  # whoever reads manifests has their parts from here
 from contract.kinds import Feature as Feature
@@ -28,9 +29,9 @@ from contract.outputs import Output as Output
 from contract.outputs import RegressionOutput as RegressionOutput
 from contract.outputs import TensorsOutput as TensorsOutput
 from contract.part import Many, Part
-from contract.signature import UNKNOWN, Float32, Signature, TensorSpec, is_number
+from contract.signature import UNKNOWN, Float32, Signature, TensorSpec
 
-FORMAT_VERSION: Literal[3] = 3
+FORMAT_VERSION: Literal[4] = 4
 
 # What a manifest may say: far more than any model needs, and little enough that no reader of it is harmed.
 MOST_FEATURES = 10_000
@@ -38,6 +39,8 @@ MOST_VARIANTS = 64
 MOST_FILES = 10_000
 MOST_GOLDEN = 1000
 MOST_BINS = 1000
+MOST_WORDS = 100_000
+LONGEST_WORD = 64
 LARGEST_FILE = 2**44
 LARGEST_VERSION = 10**9
 
@@ -146,11 +149,16 @@ class CategoryBins(Part):
 
 
 Bins = Annotated[NumberBins | CategoryBins, Field(discriminator="kind")]
+Word = Annotated[str, Field(min_length=1, max_length=LONGEST_WORD)]
+Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=MOST_WORDS), FailFast()]
 
 
 class DriftBaseline(Part):
     """How inputs (on training rows) and outputs (on validation rows) are distributed when nothing has drifted.
 
+    `inputs` are the numbers and categories by name and, since format 4, numbers that are taken of pictures and texts;
+    `outputs` the score and, since format 4, what else tells how certain the model is: contract.watched has the names.
+    `words` are those that training knows, by text feature, the most frequent first: a text's others are unknown.
     Of an imported model, those numbers among its inputs and outputs that are one a row, on the rows of a sample; of one
     without a sample, nothing.
     """
@@ -159,6 +167,7 @@ class DriftBaseline(Part):
     inputs: dict[str, Bins]
     outputs: dict[str, NumberBins]
     labels: dict[str, float]
+    words: dict[str, Words] = Field(default={})
 
 
 class GoldenExample(Part):
@@ -193,10 +202,11 @@ class Manifest(Part):
     logits were divided by to calibrate them, in the graph.
 
     The task of an imported model is `tensors`: nobody has measured it, so it has no headline, metrics or baselines.
-    Format 1 is format 2 with binary tables alone, format 2 is format 3 without imported models.
+    Format 1 is format 2 with binary tables alone, format 2 is format 3 without imported models, format 3 is format 4
+    with less in its drift baseline.
     """
 
-    format_version: Literal[1, 2, 3] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
     name: Name
     version: int = Field(ge=1, le=LARGEST_VERSION)
     created: AwareDatetime
@@ -237,14 +247,19 @@ class Manifest(Part):
 
     @model_validator(mode="after")
     def _drift_fits(self) -> "Manifest":
-        """Every number, category and output of a trained model; of an imported one, any of what it could be."""
-        inputs = {feature.name: kind for feature in self.features if (kind := _kind_of_bins(feature)) is not None}
-        outputs = set(self._watchable)
+        """Every number and category and the score of a trained model, and any of what else it could be; of an imported
+        one, any at all. A manifest of an older format has less, and is watched by that."""
+        needed, statistics = watched.columns(self.features), watched.statistics(self.features)
+        possible = needed | dict.fromkeys((each.label for each in statistics), "number")
         found = {name: bins.kind for name, bins in self.drift.inputs.items()}
-        if self.task != "tensors" and (found != inputs or self.drift.outputs.keys() != outputs or not self.drift.rows):
-            raise ValueError("the drift baseline must cover every number, category and output, and nothing else")
-        if not found.items() <= inputs.items() or not self.drift.outputs.keys() <= outputs:
-            raise ValueError("the drift baseline may cover only inputs and outputs that are one number a row")
+        outputs = self.drift.outputs.keys()
+        if not found.items() <= possible.items() or not outputs <= set(watched.outputs(self.output)):
+            raise ValueError("the drift baseline covers inputs or outputs that are not there, or of another kind")
+        if self.task != "tensors" and not (self.drift.rows and needed.keys() <= found.keys() and self.score in outputs):
+            raise ValueError("the drift baseline must cover every number and category, and the output")
+        counted = {each.feature for each in statistics if each.name == watched.UNKNOWN_WORDS and each.label in found}
+        if self.drift.words.keys() != counted:
+            raise ValueError("the drift baseline must have the words of each text whose unknown ones it watches")
         return self
 
     @model_validator(mode="after")
@@ -260,13 +275,6 @@ class Manifest(Part):
             if not fits:
                 raise ValueError(f"golden example {i} does not have the model's outputs")
         return self
-
-    @property
-    def _watchable(self) -> tuple[str, ...]:
-        """The names of the numbers by which the outputs' drift can be watched."""
-        if isinstance(self.output, TensorsOutput):
-            return tuple(spec.name for spec in self.output.tensors if is_number(spec.dtype, spec.row))
-        return (self.score,)
 
     @property
     def score(self) -> str:
@@ -285,10 +293,3 @@ class Manifest(Part):
 
     def variant(self, name: str) -> Variant:
         return next(variant for variant in self.variants if variant.name == name)
-
-
-def _kind_of_bins(feature: Feature) -> str | None:
-    """Which kind of histogram an input has; None for what has none."""
-    if isinstance(feature, TensorFeature):
-        return "number" if is_number(feature.dtype, feature.shape) else None
-    return feature.kind if feature.kind in ("number", "category") else None

@@ -62,6 +62,15 @@ TRAINED: Json = {
     "golden": [{"row": {"x": 0.5, "c": "a", "t": None}, "outputs": {"probabilities": [0.1, 0.7, 0.2]}}],
     "files": {"saved_model.pb": {"size": 10, "sha256": "0" * 64}},
 }
+BINS = {"edges": [0, 1], "ratios": [0.2] * 5}
+NUMBER = BINS | {"kind": "number"}
+WATCHED: Json = {
+    "rows": 9,
+    "inputs": TRAINED["drift"]["inputs"] | {"t.length": NUMBER, "t.unknown": NUMBER},
+    "outputs": {"confidence": BINS, "entropy": BINS, "margin": BINS},
+    "labels": {},
+    "words": {"t": ["words", "more"]},
+}
 IMPORTED: Json = TRAINED | {
     "format_version": 3,
     "task": "tensors",
@@ -99,7 +108,7 @@ def read(folder: Path, text: str | bytes) -> Manifest:
     return bundle.read(folder).manifest
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_manifests_of_every_format_are_read(tmp_path: Path, version: int) -> None:
     manifest = read(tmp_path, json.dumps(TRAINED | {"format_version": version}))
 
@@ -111,6 +120,15 @@ def test_manifests_of_every_format_are_read(tmp_path: Path, version: int) -> Non
         ("t", "string", (-1,)),
     ]
     assert [(s.name, s.dtype, s.shape) for s in manifest.signature.outputs] == [("probabilities", "float32", (-1, 3))]
+
+
+def test_texts_and_what_tells_certainty_may_be_watched(tmp_path: Path) -> None:
+    manifest = read(tmp_path, json.dumps(TRAINED | {"format_version": 4, "drift": WATCHED}))
+
+    assert set(manifest.drift.inputs) == {"x", "c", "t.length", "t.unknown"}
+    assert set(manifest.drift.outputs) == {"confidence", "entropy", "margin"}
+    assert manifest.drift.words == {"t": ("words", "more")}
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
 
 
 def test_an_imported_model_needs_no_evidence(tmp_path: Path) -> None:
@@ -131,7 +149,6 @@ def test_a_trained_model_needs_its_evidence(tmp_path: Path, absent: str) -> None
         read(tmp_path, json.dumps({key: value for key, value in TRAINED.items() if key != absent}))
 
 
-BINS = {"edges": [0, 1], "ratios": [0.2] * 5}
 HUGE = 10**400
 WRONG: list[tuple[Json, str, Any]] = [
     # Paths and names that mean something to somebody else.
@@ -148,7 +165,7 @@ WRONG: list[tuple[Json, str, Any]] = [
     (TRAINED, "features.0.name", "n" * 1000),
     # Sizes, counts and numbers beyond what is there.
     *[(TRAINED, "version", version) for version in (0, -1, 10**10, HUGE, 1.5)],
-    *[(TRAINED, "format_version", version) for version in (0, 4, 99, "3")],
+    *[(TRAINED, "format_version", version) for version in (0, 5, 99, "4")],
     *[(TRAINED, "variants.0.size", size) for size in (0, -1, 2**60, HUGE, "Infinity")],
     (TRAINED, "variants.0.memory", -1),
     (TRAINED, "variants.0.largest_difference", -1),
@@ -186,6 +203,15 @@ WRONG: list[tuple[Json, str, Any]] = [
     (TRAINED, "drift.inputs", {}),
     (TRAINED, "drift.inputs.x", {"kind": "category", "categories": ["a"], "ratios": [0.25] * 4}),
     (TRAINED, "drift.outputs", {"probability": BINS}),
+    (TRAINED, "drift.outputs", {"confidence": BINS, "probability": BINS}),
+    (TRAINED, "drift.outputs", {"entropy": BINS, "margin": BINS}),
+    (TRAINED, "drift.inputs.t", NUMBER),
+    (TRAINED, "drift.inputs", WATCHED["inputs"] | {"t.unknown": NUMBER}),
+    (TRAINED, "drift.words", {"t": ["words"]}),
+    (TRAINED, "drift", WATCHED | {"words": {"t": []}}),
+    (TRAINED, "drift", WATCHED | {"words": {"t": ["w" * 65]}}),
+    (TRAINED, "drift", WATCHED | {"words": {"t": ["words"], "x": ["words"]}}),
+    (TRAINED, "drift", WATCHED | {"inputs": WATCHED["inputs"] | {"t.mean": NUMBER}}),
     (TRAINED, "drift.inputs.x.edges", [1, 0]),
     (TRAINED, "drift.inputs.x.edges", [0, "NaN"]),
     (TRAINED, "drift.inputs.x.edges", [0, 1e39]),
@@ -211,7 +237,7 @@ WRONG: list[tuple[Json, str, Any]] = [
     (IMPORTED, "golden.0.tensors", {"y": [0.5, 0.25]}),
     (IMPORTED, "golden.0.tensors.more", 1),
     (IMPORTED, "features.0", TRAINED["features"][0]),
-    (IMPORTED, "drift.inputs", {"x": BINS | {"kind": "number"}}),
+    (IMPORTED, "drift.inputs", {"x": NUMBER}),
     (IMPORTED, "drift.outputs", {"label": BINS}),
     (IMPORTED, "drift.outputs", {"unheard": BINS}),
 ]
