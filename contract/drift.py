@@ -15,7 +15,11 @@ from contract.histogram import Counts
 
 Shares = NDArray[np.float64]
 
-SMOOTHING = 0.5  # of a row, added to every bin as the baseline has it: PSI takes logarithms, and an empty bin has none
+# PSI takes logarithms, and an empty bin has none. So half a row is added to each bin of a window, as in the baseline,
+# but no more than is expected there. Else bins that never have rows (missing, say) would look as if some had come:
+# against a baseline of 200,000 rows, windows of 100 without drift would pass a critical value of 1 in 100,000 thirty
+# times too often. PromQL: clamp_max(rows * ratio, 0.5).
+SMOOTHING = 0.5
 
 # Below this PSI nobody would act, however sure the difference is: the usual rule of credit scoring (Siddiqi, Credit
 # Risk Scorecards, 2006). Above about 500 rows of ten bins this decides, below it what follows.
@@ -54,7 +58,8 @@ class Drift(NamedTuple):
 
 def drift(counts: Counts, baseline: Sequence[float], baseline_rows: int) -> Drift:
     """Of a window's counts by bin, from a baseline of smoothed ratios that so many rows have made."""
-    now, then, rows = shares(counts), np.array(baseline, np.float64), int(counts.sum())
+    then, rows = np.array(baseline, np.float64), int(counts.sum())
+    now = shares(counts, then)
     return Drift(
         psi(now, then),
         jensen_shannon(now, then),
@@ -64,9 +69,12 @@ def drift(counts: Counts, baseline: Sequence[float], baseline_rows: int) -> Drif
     )
 
 
-def shares(counts: Counts) -> Shares:
-    """Proportions, smoothed as the baseline's are."""
-    smoothed: Shares = counts.astype(np.float64) + SMOOTHING
+def shares(counts: Counts, baseline: Shares) -> Shares:
+    """Proportions of a window's rows, smoothed by `SMOOTHING`; without rows, those of the baseline."""
+    rows = counts.sum()
+    if not rows:
+        return baseline
+    smoothed: Shares = counts + np.minimum(SMOOTHING, rows * baseline)
     proportions: Shares = smoothed / smoothed.sum()
     return proportions
 
