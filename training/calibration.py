@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from training.metrics import CALIBRATION_BINS, calibration_bin, calibration_error, confidence
+from contract.quality import CALIBRATION_BINS, calibration_bin, calibration_error, confidence
 from training.results import Reliability, ReliabilityBin
 from training.task import Labels, Scores, Task
 

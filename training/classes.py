@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from contract.evidence import Metric
+from contract.quality import rankable
 from training.bootstrap import RESAMPLES, spread
-from training.metrics import rankable
 from training.results import ClassMetrics, Points
 from training.task import Labels, Scores
 from training.thinning import thinned

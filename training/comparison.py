@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from contract.evidence import Metric, Reason
+from contract.quality import calibration_error
 from training import margin
 from training.bootstrap import mcnemar, paired
-from training.metrics import calibration_error
 from training.sections import GateSection
 from training.task import Labels, Scores, Task
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from training.metrics import CALIBRATION_BINS, EPSILON, calibration_bin, confidence, probabilities
+from contract.quality import CALIBRATION_BINS, EPSILON, calibration_bin, confidence, probabilities
 from training.task import Labels, Scores, Task
 
 Weights = NDArray[np.float64]

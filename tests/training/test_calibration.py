@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from contract.quality import calibration_error
 from training.calibration import best_temperature, bins, half_width, log_loss, reliability, temperature, within
-from training.metrics import calibration_error, metrics
+from training.metrics import metrics
 
 from .test_metrics import BINARY, MULTICLASS, REGRESSION
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from training.metrics import calibration_error, metrics
+from contract.quality import calibration_error
+from training.metrics import metrics
 from training.task import TASKS
 from training.weighted import decisions, weighted
 
