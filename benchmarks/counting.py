@@ -43,6 +43,7 @@ class Served:
         self.manifest = manifest(name, numbers)
         self.monitor = Monitor(self.manifest, Encoder(self.manifest.features))
         self.variant, self.sha256, self.rows_waiting, self.traces = "litert", f"{name:0>64}", 0, 0
+        self.process = None
 
 
 def manifest(name: str, numbers: int) -> Manifest:

@@ -5,6 +5,7 @@ from service.cors import Cors, WithoutPreflights
 from service.dispatch import Table
 from service.endpoint import Endpoint, Front, Handle, Refuse
 from service.errors import RequestIds
+from service.gpu import Gpus
 from service.guard import Guard
 from service.inference import Inference
 from service.journal import Journal
@@ -25,14 +26,16 @@ from service.state import ServiceState
 from service.store import Store
 
 
-def create_app(settings: Settings, journal: Journal | None = None, store: Store | None = None) -> Application:
+def create_app(
+    settings: Settings, journal: Journal | None = None, store: Store | None = None, gpus: Gpus | None = None
+) -> Application:
     """Every part is made here and handed to those that need it. Nothing is loaded before the lifespan begins.
 
     The hot paths are not the app's: server.py hands their table to the protocol below it, and puts the gate before the
     app. Without a journal nothing is written down. Raises KeysError.
     """
     registry = Registry(settings)
-    metrics = Metrics(registry.monitors, registry.loaded, store)
+    metrics = Metrics(registry.monitors, registry.loaded, store, gpus or Gpus())
     metrics.declare(predict.PATH, always=True)
     registry.attach(metrics)
     inference = Inference(registry, metrics, settings.threads, settings.max_rows)

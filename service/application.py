@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from service.instruments import NO_MODEL
+from service.lag import LoopLag
 from service.state import ServiceState
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ class Application:
         self.state.metrics.prepare(NO_MODEL)
         tasks = [asyncio.create_task(self.state.registry.watch()), asyncio.create_task(self._prepare())]
         tasks[0].add_done_callback(_log_death)
+        lag = LoopLag(self.state.metrics.late)
+        lag.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        lag.stop()
         for task in tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

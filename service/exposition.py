@@ -62,7 +62,8 @@ class ModelText:
         self._groups: list[tuple[Group, str]] = []
         for group in layout.groups:
             names = [name for name in group.instrument.labels if name != "model"]
-            labels = [",".join(filter(None, (f'model="{_NAME}"', _labels(names, each)))) for each in group.labels]
+            model = f'model="{_NAME}"' if "model" in group.instrument.labels else ""
+            labels = [",".join(filter(None, (model, _labels(names, each)))) for each in group.labels]
             self._groups.append((group, "".join(_series(group.instrument.name, each, group.bounds) for each in labels)))
 
     def fill(self, page: Page, model: str, counts: Counts, sums: Sums) -> None:
@@ -145,7 +146,8 @@ def _series(name: str, labels: str, bounds: Sequence[float | str]) -> str:
     """The lines of one series; of a histogram when it has bounds, in the order of `_values`."""
     if not bounds:
         return f"{name}{{{labels}}} %s\n"
-    buckets = "".join(f'{name}_bucket{{{labels},le="{bound}"}} %s\n' for bound in (*bounds, "+Inf"))
+    before = f"{labels}," if labels else ""
+    buckets = "".join(f'{name}_bucket{{{before}le="{bound}"}} %s\n' for bound in (*bounds, "+Inf"))
     return f"{buckets}{name}_count{{{labels}}} %s\n{name}_sum{{{labels}}} %s\n"
 
 

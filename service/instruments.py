@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# The event loop's clock ticks in milliseconds.
+LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 DIFFERENCES = (0.0001, 0.001, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 MOST_FEATURES = 64
@@ -164,6 +166,26 @@ QUALITY_TIME = Instrument(
     (),
     "When the quality was last computed, in seconds since 1970; 0 for not yet.",
 )
+LOOP_LAG = Instrument(
+    "hornpipe_event_loop_lag_seconds",
+    "histogram",
+    (),
+    "Seconds that the event loop comes late to ten moments a second: what a request waits before it is looked at.",
+)
+RUNTIME_MEMORY = Instrument(
+    "hornpipe_runtime_memory_bytes",
+    "gauge",
+    ("model", "version"),
+    "Resident bytes of the processes that run a SavedModel.",
+)
+GPU_INFO = Instrument("hornpipe_gpu_info", "gauge", ("gpu", "name"), "1 for a GPU of this machine, by its number.")
+GPU_USED = Instrument(
+    "hornpipe_gpu_utilization_ratio", "gauge", ("gpu",), "Share of the time in which the GPU ran anything."
+)
+GPU_MEMORY_USED = Instrument("hornpipe_gpu_memory_used_bytes", "gauge", ("gpu",), "Memory of the GPU that is taken.")
+GPU_MEMORY = Instrument("hornpipe_gpu_memory_bytes", "gauge", ("gpu",), "Memory of the GPU.")
+GPU_TEMPERATURE = Instrument("hornpipe_gpu_temperature_celsius", "gauge", ("gpu",), "Temperature of the GPU's chip.")
+GPU_POWER = Instrument("hornpipe_gpu_power_watts", "gauge", ("gpu",), "Power that the GPU draws.")
 
 INSTRUMENTS = (
     REQUEST_SECONDS,
@@ -189,6 +211,14 @@ INSTRUMENTS = (
     TRACES,
     WORKERS,
     RESTARTS,
+    LOOP_LAG,
+    RUNTIME_MEMORY,
+    GPU_INFO,
+    GPU_USED,
+    GPU_MEMORY_USED,
+    GPU_MEMORY,
+    GPU_TEMPERATURE,
+    GPU_POWER,
     QUALITY,
     QUALITY_LOW,
     QUALITY_HIGH,

@@ -97,6 +97,11 @@ class Lanes:
         """How often TensorFlow has traced a graph for them."""
         return sum(getattr(runtime, "traces", 0) for runtime in list(self._runtimes))
 
+    @property
+    def process(self) -> int | None:
+        """The id of the process that runs them, where it is another than this."""
+        return next((pid for runtime in list(self._runtimes) if (pid := getattr(runtime, "pid", None))), None)
+
     def used(self) -> list[int]:
         """The sizes that any lane has run."""
         return sorted({size for lane in list(self._lanes) for size in lane.used()})

@@ -22,7 +22,7 @@ Block = NDArray[np.void]
 Copy = TypeVar("Copy")
 
 # What the words of `state` are, in every block.
-STATE, VARIANT, QUEUED = range(3)
+STATE, VARIANT, QUEUED, PROCESS = range(4)
 # A version that is kept for its counts alone, and one that is loaded. Zero: its counts are not exported any more.
 KEPT, LOADED = 1, 2
 

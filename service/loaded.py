@@ -100,6 +100,11 @@ class LoadedModel:
         """How often TensorFlow has traced a graph for this version."""
         return self.lanes.traces
 
+    @property
+    def process(self) -> int | None:
+        """The id of the process that runs it, where it is another than this."""
+        return self.lanes.process
+
     def queue_for(self, rows: int) -> Queue:
         """Where a request of so many rows waits: small ones run on the event loop."""
         return self._inline if rows <= self._inline_rows else self._threaded

@@ -16,9 +16,12 @@ import numpy as np
 
 from contract.manifest import Manifest
 from service.counters import NANOSECONDS, Counters, Group, Layout
+from service.gpu import Gpus
 from service.instruments import (
     BATCH_ROWS,
     DIFFERENCES,
+    LAG_SECONDS,
+    LOOP_LAG,
     NO_MODEL,
     OUTCOMES,
     REASONS,
@@ -40,7 +43,7 @@ from service.instruments import (
     Reason,
     ShadowResult,
 )
-from service.ledger import KEPT, LOADED, QUEUED, STATE, VARIANT, Block, zeros
+from service.ledger import KEPT, LOADED, PROCESS, QUEUED, STATE, VARIANT, Block, zeros
 from service.monitor import Monitor, Tally
 from service.scrape import Scrape
 from service.store import Key, OwnMemory, Store
@@ -65,6 +68,8 @@ class ServedVersion(Protocol):
     def sha256(self) -> str: ...
     @property
     def traces(self) -> int: ...
+    @property
+    def process(self) -> int | None: ...
 
 
 class Series:
@@ -114,7 +119,9 @@ class Metrics:
         monitors: Callable[[], Iterable[Monitor]],
         serving: Callable[[], Iterable[ServedVersion]],
         store: Store | None = None,
+        gpus: Gpus | None = None,
     ) -> None:
+        self._gpus = gpus
         self._monitors = monitors
         self._serving = serving
         self._store = store or OwnMemory()
@@ -177,6 +184,10 @@ class Metrics:
     def refused(self, model: str) -> None:
         self._count(model, 1, REFUSED)
 
+    def late(self, seconds: float) -> None:
+        """How late the event loop came to one of the moments that lag.py looks at."""
+        self._count(NO_MODEL, int(seconds * NANOSECONDS), LOOP_LAG)
+
     def shadowed(self, model: str, result: ShadowResult, rows: int) -> None:
         """Rows of a request that were copied to a shadow version, or would have been."""
         self._count(model, rows, SHADOW_ROWS, result)
@@ -198,6 +209,7 @@ class Metrics:
         for key, tally in self._tallies.items():
             served = loaded.get(key)
             tally.ledger.state[STATE] = KEPT if served is None else LOADED
+            tally.ledger.state[PROCESS] = (served and served.process) or 0
             if served is not None:
                 tally.ledger.state[VARIANT] = [each.name for each in served.manifest.variants].index(served.variant)
 
@@ -205,7 +217,7 @@ class Metrics:
         """All samples of all workers, in Prometheus' text format."""
         self.publish()
         if self._scrape is None:
-            self._scrape = Scrape(self._store, self._layout(of_model=True), self._layout(of_model=False))
+            self._scrape = Scrape(self._store, self._layout(of_model=True), self._layout(of_model=False), self._gpus)
         return await self._scrape.text({key: tally.watch for key, tally in self._tallies.items()})
 
     def settle(self) -> None:
@@ -247,13 +259,17 @@ class Metrics:
         if of_model not in self._layouts:
             groups = [_by_route(route, always) for route, always in self._routes.items()]
             groups.append(Group(REJECTED, tuple((reason,) for reason in REASONS)))
-            self._layouts[of_model] = Layout((*groups, *_of_model()) if of_model else groups)
+            self._layouts[of_model] = Layout((*groups, *(_of_model() if of_model else _of_none())))
         return self._layouts[of_model]
 
 
 def _by_route(route: str, always: bool) -> Group:
     labels = tuple((route, outcome) for outcome in OUTCOMES)
     return Group(REQUEST_SECONDS, labels, SECONDS, NANOSECONDS, always)
+
+
+def _of_none() -> tuple[Group, ...]:
+    return (Group(LOOP_LAG, ((),), LAG_SECONDS, NANOSECONDS),)
 
 
 def _of_model() -> tuple[Group, ...]:

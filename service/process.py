@@ -49,9 +49,15 @@ def usage(process: int) -> Usage | None:
     )
 
 
-def text(processes: Iterable[int], supervisor: int | None) -> str:
-    """Samples of all processes together; of those that a supervisor has started, when there is one."""
+def text(processes: Iterable[int], supervisor: int | None, runtimes: Iterable[int] = ()) -> str:
+    """Samples of all processes together; of those that a supervisor has started, when there is one.
+
+    `runtimes` are processes that any of these has started. Their time is counted while they live, because afterwards
+    it is their parent's: it would all seem to have been used in that moment.
+    """
+    processes = tuple(processes)
     used = [each for process in processes if (each := usage(process)) is not None and supervisor in (None, each.parent)]
+    used += [each for process in set(runtimes) if (each := usage(process)) is not None and each.parent in processes]
     if supervisor is not None and (own := usage(supervisor)) is not None:
         used.append(own)
     if not used:

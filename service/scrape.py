@@ -4,14 +4,16 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import numpy as np
 
 from service import process
 from service.counters import Layout
 from service.exposition import ModelText, Page, VersionText
-from service.instruments import MODEL_INFO, NO_MODEL, QUEUE_ROWS, RESTARTS, WORKERS
-from service.ledger import LOADED, QUEUED, STATE, VARIANT, Block, Counts, Ledger, Sums
+from service.gpu import Gpus
+from service.instruments import MODEL_INFO, NO_MODEL, QUEUE_ROWS, RESTARTS, RUNTIME_MEMORY, WORKERS
+from service.ledger import LOADED, PROCESS, QUEUED, STATE, VARIANT, Block, Counts, Ledger, Sums
 from service.monitor import noted_in
 from service.store import Found, Key, Store
 from service.watch import Watch
@@ -22,8 +24,9 @@ log = logging.getLogger("hornpipe.metrics")
 class Scrape:
     """Reads the blocks of a store. `of_model` and `of_none` are the layouts of requests with and without a model."""
 
-    def __init__(self, store: Store, of_model: Layout, of_none: Layout) -> None:
+    def __init__(self, store: Store, of_model: Layout, of_none: Layout, gpus: Gpus | None = None) -> None:
         self._store = store
+        self._gpus = gpus
         self._of_model = of_model, ModelText(of_model)
         self._of_none = of_none, ModelText(of_none)
         self._versions: dict[Key, VersionText] = {}
@@ -33,7 +36,7 @@ class Scrape:
 
         The event loop may take other turns between models, so that nobody waits for all of them.
         """
-        page, found = Page(), defaultdict(list)
+        page, found, life = Page(), defaultdict(list), self._store.life()
         for each in self._store.found():
             found[each.key].append(each)
         self._versions = {key: text for key, text in self._versions.items() if key in found}
@@ -43,10 +46,12 @@ class Scrape:
             else:
                 self._add_version(page, key, found[key], watches.get(key))
             await asyncio.sleep(0)
-        life = self._store.life()
         page.sample(WORKERS, (), life.workers)
         page.sample(RESTARTS, (), life.restarts)
-        return page.text() + process.text(life.processes, life.supervisor)
+        for reading in await self._gpus.readings() if self._gpus is not None else ():
+            page.sample(*reading)
+        runtimes = [int(each.state[PROCESS]) for each in chain.from_iterable(found.values()) if each.state[PROCESS]]
+        return page.text() + process.text(life.processes, life.supervisor, runtimes)
 
     def _add_model(self, page: Page, model: str, found: list[Found]) -> None:
         layout, text = self._of_none if model == NO_MODEL else self._of_model
@@ -69,6 +74,10 @@ class Scrape:
             ledgers = ((Ledger(block, shared=self._store.shared), noted_in(block)) for block in blocks)
             text.fill(page, *_total(watch.read(ledger, noted) for ledger, noted in ledgers))
         manifest = watch.manifest
+        runtimes = [int(each.state[PROCESS]) for each in found if each.alive and each.state[PROCESS]]
+        if runtimes:
+            used = sum(each.resident for each in map(process.usage, runtimes) if each is not None)
+            page.sample(RUNTIME_MEMORY, (manifest.name, str(manifest.version)), used)
         for number in sorted(
             {int(each.state[VARIANT]) for each in found if each.alive and each.state[STATE] == LOADED}
         ):

@@ -11,6 +11,7 @@ from contract.histogram import fit_inputs, fit_output
 from contract.kinds import CategoryFeature, NumberFeature
 from contract.manifest import BinaryOutput, Manifest, MulticlassOutput, Output, RegressionOutput
 from contract.outputs import TASKS
+from service.gpu import Gpus
 from service.metrics import Metrics
 from service.monitor import Monitor
 from service.store import Store
@@ -85,7 +86,7 @@ class Served:
         self.manifest = manifest
         self.monitor = Monitor(manifest, Encoder(manifest.features))
         self.sha256 = f"{manifest.name}{manifest.version}".rjust(64, "0")
-        self.variant, self.rows_waiting, self.traces = variant, 0, 0
+        self.variant, self.rows_waiting, self.traces, self.process = variant, 0, 0, None
 
     def answer(self, count: int, seed: int = 0) -> Any:
         """Predict so many rows; returns the answers."""
@@ -98,10 +99,10 @@ class Served:
 class Process:
     """What one process of the service counts with: metrics, a store, and what is served, which may change."""
 
-    def __init__(self, store: Store, *served: Served) -> None:
+    def __init__(self, store: Store, *served: Served, gpus: Gpus | None = None) -> None:
         self.served: list[Served] = []
         self.retired: list[Served] = []
-        self.metrics = Metrics(self._monitors, lambda: self.served, store)
+        self.metrics = Metrics(self._monitors, lambda: self.served, store, gpus)
         self.metrics.declare(ROUTE, always=True)
         self.metrics.declare("/other")
         self.metrics.prepare("")
