@@ -165,6 +165,8 @@ def _pictures(path: str, feature: ImageFeature, array: Array) -> Array | list[Pr
     shaped = array.reshape(len(array), *feature.shape)
     if array.dtype == np.uint8 and feature.dtype == "uint8":
         return shaped
+    if feature.dtype == "float32" and images.all_fit(feature, shaped):
+        return shaped.astype(np.float32, copy=False)
     wrong = ~images.fits(feature, shaped)
     if wrong.any():
         places = np.argwhere(wrong.reshape(array.shape))[:MOST_PROBLEMS]

@@ -93,8 +93,7 @@ class Endpoint:
                 request.caller = self._ask(request.headers)
             except RequestError as error:
                 return error
-        length = request.headers.get(b"content-length", b"0")
-        if self._refusal is not None and length.isdigit() and int(length) > SMALL_BYTES:
+        if request.length > SMALL_BYTES and self._refusal is not None:
             return self._refusal(timeout_of(request, self._timeout))
         return None
 

@@ -13,15 +13,17 @@ class Request:
 
     `headers` are by lower-case name; of one that comes twice, the last. `gone` is set when the client goes away:
     whatever has not begun to run for it need not begin any more. `peer` is the client's address and port, `caller` the
-    name of the key it came with: None while the guard has not been asked.
+    name of the key it came with: None while the guard has not been asked. `length` is what the head says of the body: 0
+    where it comes in chunks.
     """
 
-    __slots__ = ("body", "caller", "gone", "headers", "method", "peer", "received", "target")
+    __slots__ = ("body", "caller", "gone", "headers", "length", "method", "peer", "received", "target")
 
     def __init__(self, method: str, target: bytes, headers: list[Header]) -> None:
         self.method = method
         self.target = target
         self.headers = dict(headers)
+        self.length = int(self.headers.get(b"content-length", b"0"))  # llhttp has refused what is no number
         self.body = b""
         self.received = perf_counter()
         self.gone = False

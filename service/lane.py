@@ -15,7 +15,7 @@ from contract.features import Encoded
 from contract.manifest import Variant
 from contract.runtimes import Outputs, Runtime
 
-LITERT_SIZES = (1, 2, 4, 8, 16, 24, 32)
+LITERT_SIZES = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
 SAVEDMODEL_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 ALONE = (1,)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -71,6 +72,18 @@ class _NobodyWaits:
 class Exchange:
     """A request that is being received or answered; Uvicorn sees in it a cycle of its own."""
 
+    __slots__ = (
+        "endpoint",
+        "keep_alive",
+        "more_body",
+        "parts",
+        "queued",
+        "refused",
+        "request",
+        "response_complete",
+        "size",
+        "steps",
+    )
     message_event = _NobodyWaits()
 
     def __init__(self, endpoint: HotEndpoint, request: Request, keep_alive: bool, queued: bool) -> None:
@@ -137,7 +150,8 @@ class HotProtocol(StrictProtocol):
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         request = Request(method.decode("ascii"), url, self.headers)
         request.peer = self.client
-        self.check_coding(request.headers)
+        if b"transfer-encoding" in request.headers:
+            self.check_coding(request.headers)
         exchange = Exchange(endpoint, request, keep_alive, busy)
         self._exchange = self.cycle = self.current = exchange  # type: ignore[assignment]  # see Exchange
         if busy:
@@ -146,9 +160,10 @@ class HotProtocol(StrictProtocol):
         elif (error := endpoint.admit(request)) is not None:
             self._refuse(exchange, error)
             return
-        length = request.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._limits.body:
-            self._refuse(exchange, BodyTooLarge(f"the body has {int(length)} bytes, the limit is {self._limits.body}"))
+        if request.length > self._limits.body:
+            self._refuse(
+                exchange, BodyTooLarge(f"the body has {request.length} bytes, the limit is {self._limits.body}")
+            )
         elif self.expect_100_continue and not busy:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -201,7 +216,8 @@ class HotProtocol(StrictProtocol):
             self._start(cycle)
 
     def _start(self, exchange: Exchange) -> None:
-        exchange.request.body = exchange.parts[0] if len(exchange.parts) == 1 else b"".join(exchange.parts)
+        parts = exchange.parts
+        exchange.request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._drop_parts(exchange)
         self.running = exchange
         exchange.steps = Steps(exchange.endpoint(exchange.request), partial(self._write, exchange))
@@ -213,31 +229,30 @@ class HotProtocol(StrictProtocol):
         if exchange.queued:  # its turn to be answered has not come
             exchange.refused = error
         else:
-            length = exchange.request.headers.get(b"content-length", b"")
-            if length.isdigit() and int(length) > MOST_DROPPED:
+            if exchange.request.length > MOST_DROPPED:
                 exchange.keep_alive = False
             self._write(exchange, exchange.endpoint.refuse(exchange.request, error))
 
     def _write(self, exchange: Exchange, response: Response) -> None:
-        if self.transport.is_closing():
+        transport, request, content = self.transport, exchange.request, response.content
+        if transport.is_closing():
             return
-        named = b"".join([b"%s: %s\r\n" % header for header in response.headers])
-        closing = b"" if exchange.keep_alive else b"connection: close\r\n"
+        named = b"%s: %s\r\n" * len(response.headers) % tuple(chain.from_iterable(response.headers))
         answer = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
             STATUS_LINE[response.status],
             self._limits.defaults,
             response.media,
-            len(response.content),
+            len(content),
             named,
-            closing,
-            response.content if exchange.request.method != "HEAD" else b"",
+            b"" if exchange.keep_alive else b"connection: close\r\n",
+            content if request.method != "HEAD" else b"",
         )
-        self.transport.write(answer)
+        transport.write(answer)
         exchange.response_complete = True
         exchange.steps = self.running = None
-        exchange.request.body = b""  # an idle connection holds on to its last exchange
+        request.body = b""  # an idle connection holds on to its last exchange
         if not exchange.keep_alive:
-            self.transport.close()
+            transport.close()
         self.on_response_complete()
 
     def on_response_complete(self) -> None:

@@ -59,12 +59,18 @@ _WIDTHS: Final[Mapping[Dtype, int]] = {
 _RAW: Final[Mapping[Dtype, np.dtype[Any]]] = {
     dtype: np.dtype(dtype).newbyteorder("<") for dtype in _WIDTHS if dtype not in ("bool", "bfloat16")
 }
+# NumPy makes a dtype's name anew whenever it is asked for it.
+_OF_DTYPE: Final[Mapping[np.dtype[Any], Dtype]] = {
+    np.dtype(dtype): dtype for dtype in OIP_NAMES if dtype not in ("bfloat16", "string")
+}
 _LENGTH = struct.Struct("<I")
 _LARGEST_SIZE = 2**31
 
 
 def dtype_of(tensor: Tensor) -> Dtype:
     """The type of what a model answered. Raises TypeError for what no signature has."""
+    if (known := _OF_DTYPE.get(tensor.dtype)) is not None:
+        return known
     if tensor.dtype.kind in "OSU":
         return "string"
     name: Any = tensor.dtype.name
@@ -110,7 +116,7 @@ def to_raw(tensor: Tensor) -> bytes:
     if tensor.dtype.kind in "OSU":
         strings = [each if isinstance(each, bytes) else str(each).encode() for each in tensor.ravel().tolist()]
         return b"".join([part for string in strings for part in (_LENGTH.pack(len(string)), string)])
-    if tensor.dtype.name == "bfloat16":
+    if dtype_of(tensor) == "bfloat16":
         return np.ascontiguousarray(tensor).view(np.uint16).astype("<u2", copy=False).tobytes()
     return tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes()
 

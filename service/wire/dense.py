@@ -11,6 +11,7 @@ Whatever is unusual is not read here but left to the careful reading, which says
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -28,6 +29,8 @@ LEAST_PIECE = 200
 MOST_PIECES = 1000
 # How many brackets are looked behind: a body of small lists is not worth more.
 MOST_LOOKS = 5000
+# Bytes of a list's pattern, of which some are kept.
+MOST_REMEMBERED = 2**16
 # Deeper in what is left, nothing that a protocol knows can be.
 DEPTH = 5
 
@@ -154,7 +157,19 @@ def _cut(body: bytes) -> tuple[bytes, list[Numbers]] | None:
 
 
 def _shape(pattern: bytes) -> tuple[int, ...] | None:
-    """The shape of lists that have left this pattern; None where their lengths differ."""
+    """The shape of lists that have left this pattern; None where their lengths differ.
+
+    Requests to a model leave few patterns, which are remembered unless they are long.
+    """
+    return _remembered(pattern) if len(pattern) <= MOST_REMEMBERED else _work_out(pattern)
+
+
+@lru_cache(maxsize=32)
+def _remembered(pattern: bytes) -> tuple[int, ...] | None:
+    return _work_out(pattern)
+
+
+def _work_out(pattern: bytes) -> tuple[int, ...] | None:
     depth = len(pattern) - len(pattern.lstrip(b"["))
     if not 1 <= depth <= MOST_DIMENSIONS:
         return None

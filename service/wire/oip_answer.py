@@ -57,7 +57,7 @@ def _described(wanted: Wanted, tensor: Tensor, parts: list[bytes]) -> bytes:
 def _flat(tensor: Tensor) -> bytes:
     if tensor.dtype.kind in "OSU":
         return orjson.dumps([_text(each) for each in tensor.ravel().tolist()])
-    wide = tensor.astype(np.float32) if tensor.dtype.name in ("float16", "bfloat16") else tensor
+    wide = tensor.astype(np.float32) if dtype_of(tensor) in ("float16", "bfloat16") else tensor
     return lenient.numbers(wide.ravel())
 
 
