@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, FailFast, Field, FiniteFloat
 from typing_extensions import TypeAliasType
 
 from contract import watched
+from contract.estimate import MEANS, Expectation
 from contract.evidence import DataWarning, Finding, Metric, Slice, Verdict
 from contract.kinds import CategoryFeature as CategoryFeature  # whoever reads manifests has their parts from here
 from contract.kinds import Feature as Feature
@@ -222,6 +223,7 @@ class Manifest(Part):
     variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=MOST_VARIANTS), FailFast()]
     chosen: Choice
     drift: DriftBaseline
+    expectation: Expectation | None = None
     golden: Annotated[tuple[GoldenExample, ...], Field(min_length=1, max_length=MOST_GOLDEN), FailFast()]
     temperature: FiniteFloat = Field(default=1.0, gt=0)
     slices: Many[Slice] = ()
@@ -260,6 +262,17 @@ class Manifest(Part):
         counted = {each.feature for each in statistics if each.name == watched.UNKNOWN_WORDS and each.label in found}
         if self.drift.words.keys() != counted:
             raise ValueError("the drift baseline must have the words of each text whose unknown ones it watches")
+        return self
+
+    @model_validator(mode="after")
+    def _expectation_fits(self) -> "Manifest":
+        expected = self.expectation
+        if expected is None:
+            return self
+        if expected.means.keys() != MEANS.get(self.task):
+            raise ValueError(f"the expectation does not have the means that the task {self.task} asks for")
+        if not set(expected.bins) <= set(range(len(self.drift.outputs[self.score].ratios))):
+            raise ValueError("the expectation has bins that the drift baseline lacks")
         return self
 
     @model_validator(mode="after")

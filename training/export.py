@@ -12,6 +12,7 @@ import numpy as np
 
 from contract import bundle, histogram, proof, runtimes
 from contract.bundle import Bundle
+from contract.estimate import Expectation
 from contract.evidence import Verdict
 from contract.features import Encoder
 from contract.manifest import (
@@ -28,7 +29,7 @@ from contract.manifest import (
     TensorsOutput,
     Variant,
 )
-from training import conversion, report, variants
+from training import conversion, estimation, report, variants
 from training.assessment import Assessment
 from training.distributions import distributions
 from training.golden import golden_examples
@@ -90,6 +91,7 @@ def _manifest(
     """All but the verdict and the version's number, which it gets when it is published."""
     results = assessment.results
     output = _output(prepared, assessment)
+    drift = _drift_baseline(prepared, output, assessment)
     return Manifest(
         name=config.name,
         version=1,
@@ -105,7 +107,8 @@ def _manifest(
         baselines=assessment.baselines,
         variants=tuple(forms[0]),
         chosen=forms[1],
-        drift=_drift_baseline(prepared, output, assessment),
+        drift=drift,
+        expectation=_expectation(prepared, output, drift, assessment, config),
         golden=golden,
         temperature=assessment.decisions.temperature,
         slices=results.slices[:MOST_SLICES],
@@ -148,6 +151,13 @@ def _drift_baseline(prepared: Prepared, output: Output, assessment: Assessment) 
         outputs={SCORES[output.name]: histogram.fit_output(histogram.scores(output, answers))},
         labels=_label_shares(output, answers),
     )
+
+
+def _expectation(
+    prepared: Prepared, output: Output, drift: DriftBaseline, assessment: Assessment, config: TrainingConfig
+) -> Expectation:
+    bins, rows = drift.outputs[SCORES[output.name]], prepared.validation.labels
+    return estimation.expectation(output, bins, rows, assessment.scores_validation, config.training.seed)
 
 
 def _label_shares(output: Output, answers: Scores) -> dict[str, float]:
