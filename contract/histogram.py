@@ -5,7 +5,7 @@ drifted; below, above, missing and non-finite are bins of their own. Categories:
 missing, unseen. Counting works on all features of all rows at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,25 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract import certainty, watched, wording
+from contract.edges import INPUT_BINS, Edges, coarse, edge_names
+from contract.edges import NUMBER_BINS as NUMBER_BINS  # whoever makes histograms has them from here
+from contract.edges import quantile_edges as quantile_edges
 from contract.features import FIRST_KNOWN, MISSING, UNSEEN, Encoded, Encoder
-from contract.manifest import Bins, CategoryBins, CategoryFeature, MulticlassOutput, NumberBins, Output, TensorsOutput
+from contract.manifest import (
+    BinaryOutput,
+    Bins,
+    CategoryBins,
+    CategoryFeature,
+    MulticlassOutput,
+    NumberBins,
+    Output,
+    TensorsOutput,
+)
+from contract.statistics import Statistics
 
-NUMBER_BINS = 10
 MOST_CATEGORIES = 20
+# Texts from which words are learnt: as many, evenly drawn, have all that are frequent.
+MOST_TEXTS = 50_000
+# Probabilities are noted, and what tells certainty is computed of many rows together, where there are no more classes.
+FEW_CLASSES = 32
 
 Counts = NDArray[np.int64]
-
-
-def quantile_edges(values: NDArray[np.float32], bins: int = NUMBER_BINS) -> tuple[float, ...]:
-    """At most `bins` + 1 strictly rising float32 quantiles of the finite `values`; at least two, whatever comes."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return (0.0, 1.0)
-    # Each edge is a value that occurs, so a number with few different values gets a bin for each of them.
-    edges = np.unique(np.quantile(finite, np.linspace(0, 1, bins + 1), method="lower"))
-    if edges.size == 1:
-        edges = np.array([edges[0], np.nextafter(edges[0], np.float32(np.inf))])
-    return tuple(float(edge) for edge in edges)
 
 
 def most_frequent(codes: NDArray[np.int32], vocabulary: Sequence[str]) -> tuple[str, ...]:
@@ -51,8 +56,7 @@ def bin_names(bins: Bins) -> tuple[str, ...]:
     """The value of the label `bin` for each count, in the order of `ratios`."""
     if isinstance(bins, CategoryBins):
         return (*(f"={category}" for category in bins.categories), "other", "missing", "unseen")
-    edges = [str(np.float32(edge)) for edge in bins.edges]
-    inner = [f"{low}..{high}" for low, high in pairwise(edges)]
+    inner = [f"{low}..{high}" for low, high in pairwise(edge_names(bins.edges))]
     return ("below", *inner, "above", "missing", "non_finite")
 
 
@@ -112,43 +116,56 @@ def _bin_of_code(bins: CategoryBins, feature: CategoryFeature) -> NDArray[np.int
 
 @dataclass(frozen=True)
 class InputCounter:
-    """Counts encoded rows into the bins of every number and category of one manifest."""
+    """Counts encoded rows into the bins of all that is watched of the inputs of one manifest: its numbers, its
+    categories, and what is measured of its pictures and texts."""
 
     numbers: NumberCounter
     categories: CategoryCounter
+    statistics: Statistics
+    measured: NumberCounter
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, encoder: Encoder, bins: Mapping[str, Bins]) -> "InputCounter":
+    def of(
+        cls, encoder: Encoder, bins: Mapping[str, Bins], words: Mapping[str, Sequence[str]] | None = None
+    ) -> "InputCounter":
+        """By the bins of a baseline, and the words that it knows."""
         numbers = [feature.name for feature in encoder.number_features]
         numbers += [feature.name for feature in encoder.tensor_features if feature.name in bins]
         categories = [feature.name for feature in encoder.category_features]
-        number_bins, category_bins = [bins[name] for name in numbers], [bins[name] for name in categories]
+        statistics = Statistics(encoder, bins.keys(), words or {})
+        category_bins = [each for name in categories if isinstance(each := bins[name], CategoryBins)]
         return cls(
-            NumberCounter([each for each in number_bins if isinstance(each, NumberBins)], nan_is_missing=True),
-            CategoryCounter(
-                [each for each in category_bins if isinstance(each, CategoryBins)], encoder.category_features
-            ),
-            (*numbers, *categories),
+            NumberCounter(_of_numbers(bins, numbers), nan_is_missing=True),
+            CategoryCounter(category_bins, encoder.category_features),
+            statistics,
+            NumberCounter(_of_numbers(bins, statistics.labels), nan_is_missing=True),
+            (*numbers, *categories, *statistics.labels),
         )
 
     @property
     def sizes(self) -> list[int]:
-        return [*self.numbers.sizes, *self.categories.sizes]
+        return [*self.numbers.sizes, *self.categories.sizes, *self.measured.sizes]
 
     def count(self, encoded: Encoded) -> Counts:
         """Flat counts: the bins of each feature in the order of `names`."""
         return self.count_columns(*self.columns(encoded))
 
-    def columns(self, encoded: Encoded) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """What is counted: numbers float32 [n, F] and codes int32 [n, C]."""
+    def columns(self, encoded: Encoded) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+        """What is counted: numbers float32 [n, F], codes int32 [n, C], and what is measured, float32 [n, S]. No picture
+        and no text is among it, nor anything from which one could be made again."""
+        numbers = encoded.numbers
         if encoded.tensors is not None:
-            return float_columns(encoded.tensors, self.names, encoded.rows), encoded.categories
-        return encoded.numbers, encoded.categories
+            numbers = float_columns(encoded.tensors, self.names, encoded.rows)
+        return numbers, encoded.categories, self.statistics.take(encoded)
 
-    def count_columns(self, numbers: NDArray[np.float32], categories: NDArray[np.int32]) -> Counts:
+    def count_columns(
+        self, numbers: NDArray[np.float32], categories: NDArray[np.int32], measured: NDArray[np.float32]
+    ) -> Counts:
         """Flat counts, of what `columns` has picked."""
-        return np.concatenate([self.numbers.count(numbers), self.categories.count(categories)])
+        return np.concatenate(
+            [self.numbers.count(numbers), self.categories.count(categories), self.measured.count(measured)]
+        )
 
     def split(self, counts: Counts) -> dict[str, Counts]:
         """Flat counts by feature."""
@@ -158,18 +175,46 @@ class InputCounter:
         return dict(zip(self.names, parts, strict=True))
 
 
+def _of_numbers(bins: Mapping[str, Bins], names: Sequence[str]) -> list[NumberBins]:
+    return [each for name in names if isinstance(each := bins[name], NumberBins)]
+
+
 def fit_inputs(encoder: Encoder, encoded: Encoded) -> dict[str, Bins]:
     """The baseline of every number and category on the rows given."""
-    empty: dict[str, Bins] = {}
-    for feature, values in zip(encoder.number_features, encoded.numbers.T, strict=True):
-        edges = quantile_edges(values)
-        empty[feature.name] = NumberBins(edges=edges, ratios=(0.0,) * (len(edges) + 3))
-    for category, codes in zip(encoder.category_features, encoded.categories.T, strict=True):
-        categories = most_frequent(codes, category.vocabulary)
-        empty[category.name] = CategoryBins(categories=categories, ratios=(0.0,) * (len(categories) + 3))
-    counter = InputCounter.of(encoder, empty)
-    counts = counter.split(counter.count(encoded))
-    return {name: bins.model_copy(update={"ratios": ratios(counts[name])}) for name, bins in empty.items()}
+    fitted: dict[str, Bins] = {
+        feature.name: fit_input(values)
+        for feature, values in zip(encoder.number_features, encoded.numbers.T, strict=True)
+    }
+    for feature, codes in zip(encoder.category_features, encoded.categories.T, strict=True):
+        categories = most_frequent(codes, feature.vocabulary)
+        empty = CategoryBins(categories=categories, ratios=(0.0,) * (len(categories) + 3))
+        counts = CategoryCounter([empty], [feature]).count(codes[:, None])
+        fitted[feature.name] = empty.model_copy(update={"ratios": ratios(counts)})
+    return fitted
+
+
+def fit_words(encoder: Encoder, encoded: Encoded) -> dict[str, tuple[str, ...]]:
+    """The words that training knows, by text feature; nothing of one whose texts have none in common."""
+    known = {name: wording.known_words(texts) for name, texts in _some_texts(encoder, encoded).items()}
+    return {name: words for name, words in known.items() if words}
+
+
+def fit_statistics(encoder: Encoder, encoded: Encoded, words: Mapping[str, Sequence[str]]) -> dict[str, NumberBins]:
+    """The baseline of what is measured of pictures and texts, on the rows that the `words` are of."""
+    possible = watched.statistics(encoder.features)
+    statistics = Statistics(encoder, {each.label for each in possible if each.name != watched.UNKNOWN_WORDS}, {})
+    columns = dict(zip(statistics.labels, statistics.take(encoded).T, strict=True))
+    for name, texts in _some_texts(encoder, encoded).items():
+        if name in words:
+            columns[watched.Statistic(name, watched.UNKNOWN_WORDS).label] = wording.unknown_shares_in_training(texts)
+    return {each.label: fit_input(columns[each.label]) for each in possible if each.label in columns}
+
+
+def _some_texts(encoder: Encoder, encoded: Encoded) -> dict[str, list[str]]:
+    if encoded.texts is None:
+        return {}
+    drawn = encoded.texts[:: -(-encoded.rows // MOST_TEXTS) or 1]
+    return {feature.name: drawn[:, i].tolist() for i, feature in enumerate(encoder.text_features)}
 
 
 def float_columns(tensors: Mapping[str, NDArray[Any]], names: Sequence[str], rows: int) -> NDArray[np.float32]:
@@ -181,10 +226,12 @@ def float_columns(tensors: Mapping[str, NDArray[Any]], names: Sequence[str], row
     return columns
 
 
-def fit_numbers(columns: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NumberBins]:
-    """The baseline of tensors of one number a row."""
+def fit_numbers(
+    columns: Mapping[str, NDArray[Any]], rows: int, fit: Callable[[NDArray[np.float32]], NumberBins]
+) -> dict[str, NumberBins]:
+    """The baseline of tensors of one number a row, each fitted as an input or as an output."""
     values = float_columns(columns, tuple(columns), rows)
-    return {name: fit_output(column) for name, column in zip(columns, values.T, strict=True)}
+    return {name: fit(column) for name, column in zip(columns, values.T, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -203,12 +250,37 @@ class OutputCounter:
     def sizes(self) -> list[int]:
         return self.numbers.sizes
 
-    def watched(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """What is counted, float32 [n, names]."""
+    @property
+    def width(self) -> int:
+        """How many numbers are noted of a row."""
+        if isinstance(self.output, TensorsOutput):
+            return len(self.names)
+        if isinstance(self.output, MulticlassOutput):
+            return len(self.output.classes) if self._few_classes else certainty.OF_MANY
+        return 1
+
+    def note(self, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """What must be known of each row to count it later, float32 [n, width]."""
         if isinstance(self.output, TensorsOutput):
             rows = len(next(iter(outputs.values())))
             return float_columns(outputs, self.names, rows)
-        return scores(self.output, outputs[self.output.name])[:, None]
+        answers = outputs[self.output.name]
+        if not isinstance(self.output, MulticlassOutput):
+            return answers[:, None]
+        return answers if self._few_classes else certainty.of_many(answers)
+
+    def watched(self, noted: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """What is counted of what was noted, float32 [n, names]; and which class each row gets, [n], 0 without any."""
+        labels = np.zeros(len(noted), np.intp)
+        if isinstance(self.output, MulticlassOutput):
+            found = certainty.of_many(noted) if self._few_classes else noted
+            return found[:, self._places], found[:, -1].astype(np.intp)
+        if isinstance(self.output, BinaryOutput):
+            positive = self.output.classes.index(self.output.positive)
+            labels = np.where(noted[:, 0] >= self.output.float32_threshold, positive, 1 - positive)
+            if len(self.names) > 1:
+                return np.concatenate([noted, certainty.of_two(noted[:, 0])], axis=1)[:, self._places], labels
+        return noted, labels
 
     def count(self, watched: NDArray[np.float32]) -> Counts:
         """Flat counts: the bins of each watched output in the order of `names`."""
@@ -220,17 +292,47 @@ class OutputCounter:
             return {}
         return dict(zip(self.names, np.split(counts, np.cumsum(self.sizes)[:-1]), strict=True))
 
+    @property
+    def _few_classes(self) -> bool:
+        return isinstance(self.output, MulticlassOutput) and len(self.output.classes) <= FEW_CLASSES
+
+    @property
+    def _places(self) -> list[int]:
+        """Where `names` are among all that could be watched."""
+        return [watched.OUTPUTS[self.output.name].index(name) for name in self.names]
+
 
 def scores(output: Output, answers: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What an output's drift is watched by, float32 [n]: the largest probability where there is one a class (Hendrycks
-    and Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution Examples, 2017), else itself."""
+    """The one number of each row that says most, float32 [n]: its largest probability where there is one a class, else
+    the answer itself."""
     confidence: NDArray[np.float32] = answers.max(axis=1) if isinstance(output, MulticlassOutput) else answers
     return confidence
 
 
+def fit_outputs(output: Output, answers: NDArray[np.float32]) -> dict[str, NumberBins]:
+    """The baseline of what is watched of a trained model's answers: [n], or [n, classes]."""
+    names = watched.outputs(output)
+    counter = OutputCounter(names, output, NumberCounter([], nan_is_missing=False))
+    values, _ = counter.watched(counter.note({output.name: answers}))
+    return {
+        name: _fit(column, coarse(quantile_edges(column)), nan_is_missing=False)
+        if name in certainty.NAMES
+        else fit_output(column)
+        for name, column in zip(names, values.T, strict=True)
+    }
+
+
+def fit_input(values: NDArray[np.float32]) -> NumberBins:
+    """The baseline of a number that comes in, float32 [n]; NaN is missing."""
+    return _fit(values, quantile_edges(values, INPUT_BINS), nan_is_missing=True)
+
+
 def fit_output(values: NDArray[np.float32]) -> NumberBins:
-    """The baseline of an output's `scores`, float32 [n]."""
-    edges = quantile_edges(values)
+    """The baseline of a number that goes out, float32 [n]; NaN is not finite."""
+    return _fit(values, quantile_edges(values, NUMBER_BINS), nan_is_missing=False)
+
+
+def _fit(values: NDArray[np.float32], edges: Edges, *, nan_is_missing: bool) -> NumberBins:
     empty = NumberBins(edges=edges, ratios=(0.0,) * (len(edges) + 3))
-    counts = NumberCounter([empty], nan_is_missing=False).count(values[:, None])
+    counts = NumberCounter([empty], nan_is_missing).count(values[:, None])
     return empty.model_copy(update={"ratios": ratios(counts)})

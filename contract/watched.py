@@ -11,9 +11,9 @@ from contract.kinds import CategoryFeature, Feature, ImageFeature, NumberFeature
 from contract.outputs import Output, TensorsOutput
 from contract.signature import is_number
 
-# Of any picture, and of one with colours beside. contract/appearance.py says what each is.
-OF_PICTURES = ("mean", "contrast", "sharpness", "dark", "bright")
-OF_COLOURS = ("saturation", "red", "green", "blue")
+# Of pictures with one channel and with three; contract/appearance.py says what each is.
+OF_GREY = ("mean", "contrast", "sharpness", "dark", "bright")
+OF_COLOURS = ("mean", "contrast", "sharpness", "red", "green", "blue", "dark", "bright", "saturation")
 # contract/wording.py says what each is.
 LENGTH, UNKNOWN_WORDS = "length", "unknown"
 
@@ -70,5 +70,5 @@ def outputs(output: Output) -> tuple[str, ...]:
 
 def _names(feature: Feature) -> tuple[str, ...]:
     if isinstance(feature, ImageFeature):
-        return (*OF_PICTURES, *OF_COLOURS) if feature.shape[2] == 3 else OF_PICTURES
+        return OF_COLOURS if feature.shape[2] == 3 else OF_GREY
     return (LENGTH, UNKNOWN_WORDS) if isinstance(feature, TextFeature) else ()

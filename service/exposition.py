@@ -98,8 +98,9 @@ class VersionText:
             OUTPUT_ROWS: _line(OUTPUT_ROWS, self._version) % output_rows(manifest),
             CREATED: _line(CREATED, self._version) % manifest.created.timestamp(),
         }
-        self._score = ""
+        self._score, self._of_score = "", 0
         if manifest.task != "tensors":
+            self._of_score = watch.outputs.names.index(manifest.score)
             edges = [str(np.float32(edge)) for edge in manifest.drift.outputs[manifest.score].edges]
             self._score = _series(SCORE.name, _labels(SCORE.labels, self._version), edges)
 
@@ -114,7 +115,7 @@ class VersionText:
             # The output's bins again, as a cumulative histogram: quantiles and means come for free in PromQL.
             below, *inner, above, _, _ = outputs[self.watch.manifest.score].tolist()
             cumulative = np.cumsum([below, *inner, above]).tolist()
-            page.add(SCORE, self._score % (*cumulative, cumulative[-1], number(float(sums[0]))))
+            page.add(SCORE, self._score % (*cumulative, cumulative[-1], number(float(sums[self._of_score]))))
 
     def _bins(self, instrument: Instrument, bins: Mapping[str, Bins]) -> str:
         return "".join(

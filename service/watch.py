@@ -19,18 +19,18 @@ MOST_BYTES = 65536
 
 
 class Rows(NamedTuple):
-    """What is noted of n rows: inputs, the numbers that outputs are watched by, and of many classes the largest."""
+    """What is noted of n rows: numbers, categories, what is measured of pictures and texts, and what was answered."""
 
     numbers: NDArray[np.float32]  # [n, F]
     categories: NDArray[np.int32]  # [n, C]
-    watched: NDArray[np.float32]  # [n, outputs]
-    labels: NDArray[np.int32]  # [n, 1], or no column
+    measured: NDArray[np.float32]  # [n, S]
+    answers: NDArray[np.float32]  # [n, what contract.histogram's OutputCounter notes]
 
     def first(self, count: int) -> "Rows":
-        return Rows(self.numbers[:count], self.categories[:count], self.watched[:count], self.labels[:count])
+        return Rows(self.numbers[:count], self.categories[:count], self.measured[:count], self.answers[:count])
 
     def copy(self) -> "Rows":
-        return Rows(self.numbers.copy(), self.categories.copy(), self.watched.copy(), self.labels.copy())
+        return Rows(self.numbers.copy(), self.categories.copy(), self.measured.copy(), self.answers.copy())
 
 
 class Watch:
@@ -38,7 +38,7 @@ class Watch:
 
     def __init__(self, manifest: Manifest, encoder: Encoder) -> None:
         self.manifest = manifest
-        self.inputs = InputCounter.of(encoder, manifest.drift.inputs)
+        self.inputs = InputCounter.of(encoder, manifest.drift.inputs, manifest.drift.words)
         self.outputs = OutputCounter.of(manifest.output, manifest.drift.outputs)
         self.labels = labels_of(manifest.output)
         self.text = manifest.model_dump_json().encode()
@@ -62,17 +62,14 @@ class Watch:
         return cls(manifest, Encoder(manifest.features))
 
     def note(self, encoded: Encoded, outputs: Outputs) -> Rows:
-        watched = self.outputs.watched(outputs)
-        labels = np.empty((len(watched), 0), np.int32)
-        if isinstance(self.manifest.output, MulticlassOutput):
-            labels = outputs[self.manifest.output.name].argmax(axis=1).astype(np.int32)[:, None]
-        return Rows(*self.inputs.columns(encoded), watched, labels)
+        return Rows(*self.inputs.columns(encoded), self.outputs.note(outputs))
 
     def count(self, rows: Rows) -> tuple[Counts, Sums]:
         """Flat counts of inputs, outputs and labels, and the sums of what outputs are watched by."""
-        counts = [self.inputs.count_columns(rows.numbers, rows.categories), self.outputs.count(rows.watched)]
-        counts.append(np.bincount(self._label_numbers(rows), minlength=len(self.labels)))
-        return np.concatenate(counts), np.nansum(rows.watched, axis=0, dtype=np.float64)
+        watched, labels = self.outputs.watched(rows.answers)
+        counts = [self.inputs.count_columns(rows.numbers, rows.categories, rows.measured), self.outputs.count(watched)]
+        counts.append(np.bincount(labels, minlength=len(self.labels)))
+        return np.concatenate(counts), np.nansum(watched, axis=0, dtype=np.float64)
 
     def read(self, ledger: Ledger, noted: Rows) -> tuple[Counts, Sums]:
         """Totals of a block that any process may be writing, what is only noted included."""
@@ -83,7 +80,7 @@ class Watch:
             return noted.first(count).copy()
 
         counts, sums, rows = ledger.read(copy)
-        if not len(rows.watched):
+        if not len(rows.answers):
             return counts, sums
         more, amounts = self.count(rows)
         return counts + more, sums + amounts
@@ -98,29 +95,17 @@ class Watch:
         )
 
     def _empty(self) -> Rows:
-        manifest = self.manifest
-        several = isinstance(manifest.output, MulticlassOutput)
         return Rows(
             np.empty((0, len(self.inputs.numbers.sizes)), np.float32),
             np.empty((0, len(self.inputs.categories.sizes)), np.int32),
-            np.empty((0, len(self.outputs.names)), np.float32),
-            np.empty((0, int(several)), np.int32),
+            np.empty((0, len(self.inputs.measured.sizes)), np.float32),
+            np.empty((0, self.outputs.width), np.float32),
         )
 
     def _rows_noted(self) -> int:
         """An even number, so that blocks stay aligned."""
         width = 4 * sum(int(part.shape[1]) for part in self._empty())
         return max(2, min(MOST_ROWS, MOST_BYTES // max(1, width)) // 2 * 2)
-
-    def _label_numbers(self, rows: Rows) -> NDArray[np.intp]:
-        """Which of `labels` each row gets, int [n]."""
-        output = self.manifest.output
-        if isinstance(output, MulticlassOutput):
-            return rows.labels[:, 0].astype(np.intp)
-        if isinstance(output, BinaryOutput):
-            positive = output.classes.index(output.positive)
-            return np.where(rows.watched[:, 0] >= output.float32_threshold, positive, 1 - positive)
-        return np.zeros(len(rows.watched), np.intp)
 
 
 def labels_of(output: Output) -> tuple[str, ...]:

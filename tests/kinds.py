@@ -232,8 +232,7 @@ def facts(
     variants: list[Variant],
 ) -> dict[str, Any]:
     headline = {"probability": "roc_auc", "probabilities": "accuracy", "value": "rmse"}[output.name]
-    scores = histogram.scores(output, answers)
-    score = {"probability": "probability", "probabilities": "confidence", "value": "value"}[output.name]
+    words = histogram.fit_words(encoder, encoded)
     golden = tuple(
         GoldenExample(row=row, outputs={output.name: a.tolist()}) for row, a in zip(rows[:5], answers, strict=False)
     )
@@ -253,9 +252,10 @@ def facts(
         "chosen": Choice(variant=variants[-1].name, why="it is the last"),
         "drift": DriftBaseline(
             rows=len(rows),
-            inputs=histogram.fit_inputs(encoder, encoded),
-            outputs={score: histogram.fit_output(scores)},
+            inputs=histogram.fit_inputs(encoder, encoded) | histogram.fit_statistics(encoder, encoded, words),
+            outputs=histogram.fit_outputs(output, answers),
             labels={},
+            words=words,
         ),
         "golden": golden,
     }

@@ -4,16 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.histogram import Counts, InputCounter, bin_names
-from contract.manifest import Bins
+from contract.manifest import Bins, DriftBaseline
 from training.results import FeatureSummary
 from training.rows import Prepared
 
 
-def distributions(prepared: Prepared, baseline: dict[str, Bins]) -> tuple[FeatureSummary, ...]:
-    """One summary a number and category; bins that are empty on both sides are left out."""
-    counter = InputCounter.of(prepared.encoder, baseline)
+def distributions(prepared: Prepared, baseline: DriftBaseline) -> tuple[FeatureSummary, ...]:
+    """One summary a number and category, and of what is measured of pictures and texts; bins that are empty on both
+    sides are left out."""
+    counter = InputCounter.of(prepared.encoder, baseline.inputs, baseline.words)
     train, test = (counter.split(counter.count(rows.encoded)) for rows in (prepared.sample, prepared.test))
-    return tuple(_summary(name, bins, train[name], test[name]) for name, bins in baseline.items())
+    return tuple(_summary(name, bins, train[name], test[name]) for name, bins in baseline.inputs.items())
 
 
 def _summary(name: str, bins: Bins, train: Counts, test: Counts) -> FeatureSummary:

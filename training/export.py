@@ -119,7 +119,7 @@ def _manifest(
 
 def _write_report(staging: Path, manifest: Manifest, assessment: Assessment, prepared: Prepared) -> None:
     """evaluation.json, and the page that is drawn from it."""
-    summaries = distributions(prepared, manifest.drift.inputs)
+    summaries = distributions(prepared, manifest.drift)
     results = assessment.results.model_copy(update={"verdict": manifest.verdict, "features": summaries})
     (staging / RESULTS).write_text(results.model_dump_json(exclude_defaults=True) + "\n", encoding="utf-8")
     (staging / report.REPORT).write_text(report.render(manifest, results), encoding="utf-8")
@@ -144,12 +144,14 @@ def save(scores: keras.Model, encoder: Encoder, folder: Path) -> None:
 
 def _drift_baseline(prepared: Prepared, output: Output, assessment: Assessment) -> DriftBaseline:
     """Input bins on training rows; output bins on validation rows, which the weights have not been fitted to."""
-    answers = assessment.scores_validation
+    answers, encoder, rows = assessment.scores_validation, prepared.encoder, prepared.sample.encoded
+    words = histogram.fit_words(encoder, rows)
     return DriftBaseline(
         rows=len(prepared.sample),
-        inputs=histogram.fit_inputs(prepared.encoder, prepared.sample.encoded),
-        outputs={SCORES[output.name]: histogram.fit_output(histogram.scores(output, answers))},
+        inputs=histogram.fit_inputs(encoder, rows) | histogram.fit_statistics(encoder, rows, words),
+        outputs=histogram.fit_outputs(output, answers),
         labels=_label_shares(output, answers),
+        words=words,
     )
 
 

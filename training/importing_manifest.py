@@ -115,7 +115,7 @@ def _baseline(subject: Subject) -> DriftBaseline:
     outputs = {name: subject.reference.outputs[name] for name in scalars}
     return DriftBaseline(
         rows=count,
-        inputs=dict(histogram.fit_numbers(inputs, count)),
-        outputs=histogram.fit_numbers(outputs, count),
+        inputs=dict(histogram.fit_numbers(inputs, count, histogram.fit_input)),
+        outputs=histogram.fit_numbers(outputs, count, histogram.fit_output),
         labels={},
     )

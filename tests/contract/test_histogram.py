@@ -115,7 +115,7 @@ def test_numbers_of_imported_models_are_counted_by_name() -> None:
     features = [TensorFeature(name=name, dtype="int64", shape=shape) for name, shape in (("a", ()), ("b", (1,)))]
     words = TensorFeature(name="words", dtype="string", shape=())
     rows = {"a": np.arange(100), "b": np.arange(100)[:, None] * 2}
-    bins = histogram.fit_numbers(rows, 100)
+    bins = histogram.fit_numbers(rows, 100, histogram.fit_input)
     counter = histogram.InputCounter.of(Encoder([*features, words]), bins)
     served = {"a": np.array([-1, 50, 1000]), "b": np.array([[0], [0], [2**62]]), "words": np.array([b"x"] * 3, object)}
     counts = counter.split(counter.count(Encoded.of_tensors(served)))
@@ -129,11 +129,13 @@ def test_numbers_of_imported_models_are_counted_by_name() -> None:
 def test_outputs_of_imported_models_are_counted_where_they_are_numbers() -> None:
     specs = [TensorSpec(name=n, dtype="float32", shape=s) for n, s in (("y", (-1,)), ("z", (-1, 1)), ("v", (-1, 3)))]
     answers = {"y": np.float32([1, 2]), "z": np.float32([[3], [np.nan]]), "v": np.zeros((2, 3), np.float32)}
-    bins = histogram.fit_numbers({name: answers[name] for name in ("z", "y")}, 2)
+    bins = histogram.fit_numbers({name: answers[name] for name in ("z", "y")}, 2, histogram.fit_output)
     counter = histogram.OutputCounter.of(TensorsOutput(tensors=tuple(specs)), bins)
-    counts = counter.split(counter.count(counter.watched(answers)))
+    watched, labels = counter.watched(counter.note(answers))
+    counts = counter.split(counter.count(watched))
 
-    assert counter.watched(answers).shape == (2, 2)
+    assert watched.shape == (2, 2)
+    assert labels.tolist() == [0, 0]
     assert list(counts) == ["z", "y"]
     assert counts["y"].sum() == counts["z"].sum() == 2
     assert counts["z"][-1] == 1
@@ -144,4 +146,4 @@ def test_no_baseline_counts_nothing() -> None:
         TensorsOutput(tensors=(TensorSpec(name="y", dtype="float32", shape=(-1,)),)), {}
     )
 
-    assert counter.split(counter.count(counter.watched({"y": np.float32([1])}))) == {}
+    assert counter.split(counter.count(counter.watched(counter.note({"y": np.float32([1])}))[0])) == {}

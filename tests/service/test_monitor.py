@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import entropy
 
 from contract.encoded import Encoded
 from contract.features import Encoder
-from contract.histogram import bin_names, fit_numbers
+from contract.histogram import bin_names, fit_input, fit_numbers, fit_output
 from contract.kinds import TensorFeature
 from contract.manifest import CategoryBins, Manifest, NumberBins, Output
 from contract.outputs import TensorsOutput
@@ -36,7 +37,17 @@ def bin_of(value: float, bins: NumberBins, nan: str) -> str:
     return "above"
 
 
-def expected(manifest: Manifest, rows: Encoded, watched: np.ndarray) -> tuple[dict[str, Counter], Counter]:
+def certainty(output: Output, answers: np.ndarray) -> dict[str, np.ndarray]:
+    """What is watched of answers, as SciPy and a sort have it."""
+    if output is VALUE:
+        return {"value": answers}
+    every = answers if output is CLASSES else np.stack([1 - answers, answers], axis=1)
+    largest = np.sort(every, axis=1)[:, ::-1]
+    found = {"confidence": largest[:, 0], "entropy": entropy(every, axis=1), "margin": largest[:, 0] - largest[:, 1]}
+    return found if output is CLASSES else {"probability": answers, **found}
+
+
+def expected(manifest: Manifest, rows: Encoded) -> dict[str, Counter]:
     inputs = {}
     for i, feature in enumerate(manifest.features):
         bins = manifest.drift.inputs[feature.name]
@@ -45,8 +56,7 @@ def expected(manifest: Manifest, rows: Encoded, watched: np.ndarray) -> tuple[di
             inputs[feature.name] = Counter(name if name in ("unseen", "missing") else f"={name}" for name in named)
         else:
             inputs[feature.name] = Counter(bin_of(float(each), bins, "missing") for each in rows.numbers[:, i])
-    (bins,) = manifest.drift.outputs.values()
-    return inputs, Counter(bin_of(float(each), bins, "non_finite") for each in watched)
+    return inputs
 
 
 def named(counts: Any, bins: Any) -> Counter:
@@ -62,13 +72,17 @@ def test_every_row_is_counted_once_in_every_bin(output: Output, sizes: tuple[int
     for rows, answers in parts:
         monitor.observe(rows, {output.name: answers}, rows.rows)
     rows, answers = Encoded.join([rows for rows, _ in parts]), np.concatenate([answers for _, answers in parts])
-    watched = answers.max(axis=1) if output is CLASSES else answers
-    inputs, outputs = expected(manifest, rows, watched)
+    watched, counted = certainty(output, answers), monitor.outputs()
 
-    assert {name: named(counts, manifest.drift.inputs[name]) for name, counts in monitor.inputs().items()} == inputs
-    (counted,) = monitor.outputs().values()
-    assert named(counted, next(iter(manifest.drift.outputs.values()))) == outputs
-    assert monitor.tally.read()[1] == pytest.approx(watched.sum(dtype=np.float64))
+    found = {name: named(counts, manifest.drift.inputs[name]) for name, counts in monitor.inputs().items()}
+    assert found == expected(manifest, rows)
+    assert list(counted) == list(watched)
+    for name, values in watched.items():
+        bins = manifest.drift.outputs[name]
+        outputs = Counter(bin_of(float(each), bins, "non_finite") for each in values)
+        # An entropy that is computed in another order may fall to the other side of an edge.
+        assert sum((named(counted[name], bins) - outputs).values()) <= 2 * (name == "entropy")
+    assert monitor.tally.read()[1] == pytest.approx([each.sum(dtype=np.float64) for each in watched.values()])
     labels = {
         "probability": lambda: ["yes" if each >= 0.5 else "no" for each in answers],
         "probabilities": lambda: [COLORS[each.argmax()] for each in answers],
@@ -89,8 +103,8 @@ def test_the_numbers_of_an_imported_model_are_counted() -> None:
             TensorSpec(name="z", dtype="float32", shape=(-1, 4, 4)),
         )
     )
-    watched = fit_numbers({"y": answers["y"]}, 300)
-    drift = {"rows": 300, "inputs": fit_numbers(columns, 300), "outputs": watched}
+    watched = fit_numbers({"y": answers["y"]}, 300, fit_output)
+    drift = {"rows": 300, "inputs": fit_numbers(columns, 300, fit_input), "outputs": watched}
     manifest = versions.manifest(features, output, drift, "imported", 1)
     monitor = Monitor(manifest, Encoder(manifest.features))
     rows = Encoded.of_tensors(columns | {"words": np.full((300, 2), b"x", object)})

@@ -7,7 +7,7 @@ import numpy as np
 
 from contract.encoded import Encoded
 from contract.features import Encoder
-from contract.histogram import fit_inputs, fit_output
+from contract.histogram import fit_inputs, fit_outputs
 from contract.kinds import CategoryFeature, NumberFeature
 from contract.manifest import BinaryOutput, Manifest, MulticlassOutput, Output, RegressionOutput
 from contract.outputs import TASKS
@@ -30,12 +30,8 @@ def table(
     features = [_number(f"number {i}") for i in range(numbers)]
     features.append(CategoryFeature(name="color", required=False, vocabulary=colors, example=colors[0]))
     rows, answers = some_rows(500, numbers, output, seed=numbers)
-    watched = answers.max(axis=1) if isinstance(output, MulticlassOutput) else answers
-    score = {"probability": "probability", "probabilities": "confidence", "value": "value"}[output.name]
-    inputs = fit_inputs(Encoder(features), rows)
-    return manifest(
-        features, output, {"rows": 500, "inputs": inputs, "outputs": {score: fit_output(watched)}}, name, version
-    )
+    drift = {"rows": 500, "inputs": fit_inputs(Encoder(features), rows), "outputs": fit_outputs(output, answers)}
+    return manifest(features, output, drift, name, version)
 
 
 def manifest(features: list[Any], output: Output, drift: dict[str, Any], name: str, version: int) -> Manifest:

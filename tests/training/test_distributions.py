@@ -5,7 +5,7 @@ import pytest
 
 from contract import histogram
 from contract.features import Encoded
-from contract.manifest import NumberBins
+from contract.manifest import Bins, DriftBaseline, NumberBins
 from tests.training import small
 from training.distributions import distributions
 from training.rows import Prepared, Rows
@@ -21,10 +21,14 @@ def prepared() -> Prepared:
     return Prepared(**{**made.__dict__, "test": test})
 
 
+def of(inputs: dict[str, Bins]) -> DriftBaseline:
+    return DriftBaseline(rows=1, inputs=inputs, outputs={}, labels={})
+
+
 def test_shares_are_those_that_numpy_counts() -> None:
     data = prepared()
     baseline = histogram.fit_inputs(data.encoder, data.sample.encoded)
-    summaries = {each.name: each for each in distributions(data, baseline)}
+    summaries = {each.name: each for each in distributions(data, of(baseline))}
     bins = baseline["x"]
     assert isinstance(bins, NumberBins)
     edges = [-np.inf, *bins.edges[:-1], np.nextafter(np.float32(bins.edges[-1]), np.float32(np.inf)), np.inf]
@@ -45,7 +49,7 @@ def test_shares_are_those_that_numpy_counts() -> None:
 def test_categories_are_by_name_with_those_that_training_has_not() -> None:
     data = prepared()
     baseline = histogram.fit_inputs(data.encoder, data.sample.encoded)
-    found = {each.name: each for each in distributions(data, baseline)}["c"]
+    found = {each.name: each for each in distributions(data, of(baseline))}["c"]
     shares = dict(zip(found.bins, zip(found.train, found.test, strict=True), strict=True))
     codes = data.sample.encoded.categories[:, 0]
 
@@ -60,4 +64,4 @@ def test_without_numbers_and_categories_there_is_nothing_to_show() -> None:
     empty = Prepared(**{**data.__dict__, "encoder": type(data.encoder)([])})
     nothing = Encoded(np.empty((10, 0), np.float32), np.empty((10, 0), np.int32))
     rows = Rows(nothing, data.sample.labels)
-    assert distributions(Prepared(**{**empty.__dict__, "sample": rows, "test": rows}), {}) == ()
+    assert distributions(Prepared(**{**empty.__dict__, "sample": rows, "test": rows}), of({})) == ()
