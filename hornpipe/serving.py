@@ -71,7 +71,9 @@ def _keys_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("action", choices=("add", "list", "revoke"))
     sub.add_argument("name", nargs="?", metavar="NAME", help="whose key it is, for the log")
     sub.add_argument("--file", type=Path, metavar="FILE", help="the keys' hashes (HORNPIPE_KEYS_FILE)")
-    sub.add_argument("--scope", action="append", choices=("predict", "admin", "metrics"), help="what it may (predict)")
+    sub.add_argument(
+        "--scope", action="append", choices=("predict", "feedback", "admin", "metrics"), help="what it may (predict)"
+    )
     sub.add_argument("--days", type=float, metavar="DAYS", help="after which it is no longer valid")
     sub.add_argument("--rate", type=float, metavar="N", help="requests a second that it may send")
     sub.add_argument("--burst", type=int, metavar="N", help="how many of them at once (those of one second)")

@@ -1,5 +1,8 @@
 """The architecture on one page: what there is, in which order it is put together, and what answers which path."""
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 from service.application import Application
 from service.cors import Cors, WithoutPreflights
 from service.dispatch import Table
@@ -25,6 +28,9 @@ from service.settings import Settings
 from service.state import ServiceState
 from service.store import Store
 
+if TYPE_CHECKING:
+    from service.kept import Kept
+
 
 def create_app(
     settings: Settings, journal: Journal | None = None, store: Store | None = None, gpus: Gpus | None = None
@@ -32,13 +38,15 @@ def create_app(
     """Every part is made here and handed to those that need it. Nothing is loaded before the lifespan begins.
 
     The hot paths are not the app's: server.py hands their table to the protocol below it, and puts the gate before the
-    app. Without a journal nothing is written down. Raises KeysError.
+    app. Without a journal nothing is written down. Raises KeysError, and
+    SettingsError where the prediction log's folder cannot be written to.
     """
     registry = Registry(settings)
     metrics = Metrics(registry.monitors, registry.loaded, store, gpus or Gpus())
     metrics.declare(predict.PATH, always=True)
     registry.attach(metrics)
     inference = Inference(registry, metrics, settings.threads, settings.max_rows)
+    kept = keep(settings, inference, metrics)
     journal = journal or Journal(AccessLog(None, 0.0))
     inference.traces = journal.traces
     cors = Cors(settings.cors_origins) if settings.cors_origins else None
@@ -47,8 +55,20 @@ def create_app(
     table = hot_paths(inference, readiness, settings, front)
     dispatch = WithoutPreflights(table) if cors is not None else table
     return Application(
-        ServiceState(settings, registry, readiness, inference, metrics, front, dispatch, limits(settings))
+        ServiceState(settings, registry, readiness, inference, metrics, front, dispatch, limits(settings), kept)
     )
+
+
+def keep(settings: Settings, inference: Inference, metrics: Metrics) -> "Kept | None":
+    """The prediction log and its labels, where there shall be any. Imported only then: it brings a database."""
+    if settings.predictions_dir is None:
+        return None
+    from service.kept import Kept
+
+    kept = Kept(settings.predictions_dir, settings)
+    inference.log = kept.log
+    metrics.attach(partial(kept.count, metrics))
+    return kept
 
 
 def hot_paths(inference: Inference, readiness: Readiness, settings: Settings, front: Front) -> Table:

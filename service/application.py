@@ -55,6 +55,8 @@ class Application:
         await receive()
         # By now every route is declared. Models load in the background: /healthz answers at once.
         self.state.metrics.prepare(NO_MODEL)
+        if self.state.kept is not None:
+            self.state.kept.start()
         tasks = [asyncio.create_task(self.state.registry.watch()), asyncio.create_task(self._prepare())]
         tasks[0].add_done_callback(_log_death)
         lag = LoopLag(self.state.metrics.late)
@@ -68,6 +70,8 @@ class Application:
                 await task
         self.state.registry.close()
         self.state.inference.close()
+        if self.state.kept is not None:
+            await asyncio.to_thread(self.state.kept.close)
         await asyncio.to_thread(self.state.front.journal.close)
         await send({"type": "lifespan.shutdown.complete"})
 

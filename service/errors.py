@@ -5,6 +5,7 @@ HornpipeError
 │   ├── NotJSON             the body does not parse
 │   ├── InvalidRequest      the body is JSON of the wrong shape, or instances do not fit the features
 │   │   └── TooManyRows
+│   ├── FeedbackOff         no prediction is kept that feedback could be of
 │   ├── UnknownModel        also when several serve and none is named
 │   ├── UnknownVersion
 │   │   └── UnknownLabel
@@ -55,6 +56,10 @@ class InvalidRequest(RequestError):
 
 class TooManyRows(InvalidRequest):
     """More instances than HORNPIPE_MAX_ROWS."""
+
+
+class FeedbackOff(RequestError):
+    """No prediction is kept that feedback could be of."""
 
 
 class UnknownModel(RequestError):
@@ -159,6 +164,7 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     MalformedHTTP: Answer(400, "malformed_http"),
     Unauthenticated: Answer(401, "unauthenticated"),
     Forbidden: Answer(403, "forbidden"),
+    FeedbackOff: Answer(404, "feedback_off"),
     UnknownModel: Answer(404, "unknown_model"),
     UnknownVersion: Answer(404, "unknown_version"),
     UnknownLabel: Answer(404, "unknown_label"),

@@ -37,6 +37,7 @@ RULES = (
     Rule("/openapi.json", "predict", "predict"),
     Rule("/predict", "predict", "predict"),
     Rule("/invocations", "predict", "predict"),
+    Rule("/feedback", "feedback", "feedback"),
     Rule("/v1", "predict", "predict"),
     Rule("/v2/health", None, None),
     Rule("/v2/repository", "admin", "admin"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -17,6 +17,9 @@ from service.scheduler import Scheduler
 from service.shadow import Copy, Shadows
 from service.tracing import Ran
 from service.work import Batch, Make, Result, Work
+
+if TYPE_CHECKING:
+    from service.predictions import PredictionLog
 
 # Tensors of so many values are read on the thread of their model: it takes longer than the event loop has time for.
 LARGE = 20_000
@@ -35,6 +38,7 @@ class Inference:
         self._scheduler = Scheduler(threads, self._ran)
         self._shadows = Shadows(self._scheduler, metrics)
         self.traces = False  # whether calls shall say when they ran
+        self.log: PredictionLog | None = None  # where what was answered is kept
 
     def pick(
         self, call: Call, name: str | None = None, version: int | None = None, label: str | None = None
@@ -69,6 +73,8 @@ class Inference:
         result = await self._submit(Work(model, call, len(rows), rows, None))
         if model.shadow is not None:
             self._shadows.rows(model, rows, result)
+        if self.log is not None:
+            self.log.note(model, call, result, rows)
         return result
 
     async def rows(self, model: LoadedModel, rows: Sequence[object], call: Call) -> Outputs:
@@ -89,6 +95,8 @@ class Inference:
         result = await self._submit(work)
         if model.shadow is not None:
             self._shadows.tensors(model, tensors, result)
+        if self.log is not None:
+            self.log.note(model, call, result, None, tensors)
         return result.outputs
 
     async def encoded(self, model: LoadedModel, encoded: Encoded, call: Call) -> Result:
@@ -110,6 +118,8 @@ class Inference:
         result = await self._submit(work)
         if work.model.shadow is not None:
             self._shadows.encoded(work.model, result)
+        if self.log is not None:
+            self.log.note(work.model, work.call, result)
         return result
 
     def _submit(self, work: Work) -> Work:

@@ -18,6 +18,10 @@ Stage = Literal["decode", "queue", "run", "encode"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 ShadowResult = Literal["agreed", "disagreed", "shed", "failed"]
 SHADOW_RESULTS: tuple[ShadowResult, ...] = get_args(ShadowResult)
+LogResult = Literal["written", "queue_full", "disk", "too_long", "failed"]
+LOG_RESULTS: tuple[LogResult, ...] = get_args(LogResult)
+FeedbackResult = Literal["new", "same", "corrected", "unknown", "joined", "misfit"]
+FEEDBACK_RESULTS: tuple[FeedbackResult, ...] = get_args(FeedbackResult)
 NO_MODEL = ""
 
 
@@ -116,6 +120,18 @@ SHADOW_DIFFERENCE = Instrument(
 TRACES = Instrument(
     "hornpipe_traces_total", "counter", ("model",), "Times that TensorFlow has traced a graph; flat once warm."
 )
+LOGGED = Instrument(
+    "hornpipe_prediction_log_rows_total",
+    "counter",
+    ("model", "result"),
+    "Rows for the prediction log: written, or lost because it had no room left, nor the disk, or for their length.",
+)
+FEEDBACK = Instrument(
+    "hornpipe_feedback_total",
+    "counter",
+    ("model", "result"),
+    "Labels: new, same, corrected; unknown (no such prediction yet, nor model), which joined later, or were a misfit.",
+)
 WORKERS = Instrument("hornpipe_workers", "gauge", (), "Worker processes that live.")
 RESTARTS = Instrument("hornpipe_worker_restarts_total", "counter", (), "Worker processes that took a dead one's place.")
 QUALITY = Instrument(
@@ -209,6 +225,8 @@ INSTRUMENTS = (
     SHADOW_ROWS,
     SHADOW_DIFFERENCE,
     TRACES,
+    LOGGED,
+    FEEDBACK,
     WORKERS,
     RESTARTS,
     LOOP_LAG,

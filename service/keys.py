@@ -24,7 +24,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from contract.errors import HornpipeError
 from service.rate import Bucket
 
-Scope = Literal["predict", "admin", "metrics"]
+Scope = Literal["predict", "feedback", "admin", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 PREFIX = "hornpipe_"

@@ -20,7 +20,11 @@ from service.gpu import Gpus
 from service.instruments import (
     BATCH_ROWS,
     DIFFERENCES,
+    FEEDBACK,
+    FEEDBACK_RESULTS,
     LAG_SECONDS,
+    LOG_RESULTS,
+    LOGGED,
     LOOP_LAG,
     NO_MODEL,
     OUTCOMES,
@@ -38,7 +42,9 @@ from service.instruments import (
     STAGES,
     SWAPS,
     TRACES,
+    FeedbackResult,
     Instrument,
+    LogResult,
     Outcome,
     Reason,
     ShadowResult,
@@ -133,6 +139,7 @@ class Metrics:
         self._tallies: dict[Key, Tally] = {}
         self._traces: dict[Key, int] = {}
         self._scrape: Scrape | None = None
+        self._sources: list[Callable[[], None]] = []
 
     def declare(self, route: str, *, always: bool = False) -> None:
         """Let requests be counted by this route; its series are there from its first request on, or always.
@@ -144,6 +151,10 @@ class Metrics:
         self._routes[route] = always or self._routes.get(route, False)
 
     def prepare(self, model: str) -> None:
+    def attach(self, source: Callable[[], None]) -> None:
+        """Call it before whatever has been counted is looked at: it tells what became of predictions that are kept."""
+        self._sources.append(source)
+
         """Make every series of a model, at 0; `NO_MODEL` has those of requests that name none."""
         if model in self._counters:
             return
@@ -193,11 +204,21 @@ class Metrics:
         self._count(model, rows, SHADOW_ROWS, result)
 
     def publish(self) -> None:
+    def logged(self, model: str, result: LogResult, rows: int) -> None:
+        """Rows that were to be in the prediction log."""
+        self._count(model, rows, LOGGED, result)
+
+    def fed_back(self, model: str, result: FeedbackResult, labels: int) -> None:
+        """Labels that came; of no model where the prediction is not known."""
+        self._count(model, labels, FEEDBACK, result)
+
         """Let scrapes of other workers see what is no count: what is loaded, and how many rows wait.
 
         Versions that have left the registry are let go of.
         """
         serving = list(self._serving())
+        for source in self._sources:
+            source()
         queued = dict.fromkeys(self._counters, 0)
         for each in serving:
             queued[each.manifest.name] += each.rows_waiting
@@ -264,6 +285,7 @@ class Metrics:
 
 
 def _by_route(route: str, always: bool) -> Group:
+            groups += _of_kept(of_model=of_model, always=bool(self._sources))
     labels = tuple((route, outcome) for outcome in OUTCOMES)
     return Group(REQUEST_SECONDS, labels, SECONDS, NANOSECONDS, always)
 
@@ -273,6 +295,16 @@ def _of_none() -> tuple[Group, ...]:
 
 
 def _of_model() -> tuple[Group, ...]:
+def _of_kept(*, of_model: bool, always: bool) -> tuple[Group, ...]:
+    """Of predictions that are kept: there at 0 where any shall be."""
+    if not of_model:
+        return (Group(FEEDBACK, (("unknown",),), always=always),)
+    return (
+        Group(LOGGED, tuple((result,) for result in LOG_RESULTS), always=always),
+        Group(FEEDBACK, tuple((result,) for result in FEEDBACK_RESULTS if result != "unknown"), always=always),
+    )
+
+
     return (
         Group(STAGE_SECONDS, tuple((stage,) for stage in STAGES), SECONDS, NANOSECONDS),
         Group(BATCH_ROWS, ((),), ROWS),

@@ -14,6 +14,7 @@ from contract.runtimes import DeviceChoice, RuntimeChoice
 from service.sockets import MOST_WORKERS
 
 PREFIX = "HORNPIPE_"
+LEAST_SALT = 16
 # What hosts of containers say, and which field that is.
 _HOST_VARIABLES = {
     "SAGEMAKER_BIND_TO_PORT": "port",
@@ -115,8 +116,27 @@ class Settings(BaseModel):
         default=0.0, ge=0, le=1, description="Share of the requests that the log has; failures are always there."
     )
 
-    @field_validator("cors_origins", "models", mode="before")
+    @field_validator("cors_origins", "models", "predictions_redact", "predictions_hash", mode="before")
     @classmethod
+    predictions_dir: Path | None = Field(
+        default=None, description="Folder of the prediction log and of its labels; nothing is kept without it."
+    )
+    predictions_share: float = Field(
+        default=1.0, ge=0, le=1, description="Share of the requests that are kept, chosen by id: the same everywhere."
+    )
+    predictions_bytes: int = Field(
+        default=2**30, ge=2**20, description="What the prediction log may take, and its labels besides; the oldest go."
+    )
+    predictions_days: float = Field(
+        default=90.0, gt=0, le=36_500, description="So long after a prediction, nothing of it is kept any more."
+    )
+    predictions_redact: tuple[str, ...] = Field(
+        default=(), description="Features whose values are not kept, as `name,address`."
+    )
+    predictions_hash: tuple[str, ...] = Field(
+        default=(), description="Features of whose values a keyed hash is kept instead."
+    )
+    predictions_salt: SecretStr | None = Field(default=None, description="The key of these hashes.")
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
@@ -145,6 +165,14 @@ class Settings(BaseModel):
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """What a host of containers says counts where we are told nothing ourselves.
+    @model_validator(mode="after")
+    def _hashes_are_keyed(self) -> Self:
+        salt = self.predictions_salt.get_secret_value() if self.predictions_salt else ""
+        if self.predictions_hash and len(salt) < LEAST_SALT:
+            least = f"{variable('predictions_salt')} of at least {LEAST_SALT} characters"
+            raise ValueError(f"{variable('predictions_hash')} needs {least}: else anybody can find out what was hashed")
+        return self
+
 
     Raises SettingsError that names every wrong or unknown HORNPIPE_* variable.
     """

@@ -14,6 +14,8 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from service.kept import Kept
+
 
 @dataclass
 class ServiceState:
@@ -27,6 +29,7 @@ class ServiceState:
     front: Front
     dispatch: Dispatch
     limits: Limits
+    kept: "Kept | None"
 
 
 def state_of(app: "FastAPI") -> ServiceState:

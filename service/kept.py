@@ -1,0 +1,40 @@
+"""What is kept of predictions, where HORNPIPE_PREDICTIONS_DIR says so: the log, its labels, and both of them joined."""
+
+from pathlib import Path
+
+from service.joining import JoinedLabels
+from service.labelled import Labelled
+from service.labelling import Labelling
+from service.metrics import Metrics
+from service.predictions import PredictionLog
+from service.settings import Settings, SettingsError, variable
+
+
+class Kept:
+    """Raises SettingsError when nothing can be written to the folder."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / ".writable").touch(0o600)
+        except OSError as error:
+            raise SettingsError(f"{variable('predictions_dir')}: {folder}: {error.strerror}") from error
+        self.log = PredictionLog(folder, settings)
+        self.labelling = Labelling(folder, settings)
+        self.labelled: Labelled = JoinedLabels(folder)
+
+    def start(self) -> None:
+        self.log.start()
+        self.labelling.start()
+
+    def count(self, metrics: Metrics) -> None:
+        """Tell what has become of rows and labels since this was last done; for the event loop."""
+        for model, result, rows in self.log.counted():
+            metrics.logged(model, result, rows)
+        for model, outcome, labels in self.labelling.counted():
+            metrics.fed_back(model, outcome, labels)
+
+    def close(self) -> None:
+        """Write what waits; it takes as long as the disk does."""
+        self.log.close()
+        self.labelling.close()
