@@ -51,6 +51,11 @@ class Inference:
         call.model = model
         return model
 
+    @property
+    def busy(self) -> bool:
+        """Whether rows wait or run."""
+        return any(model.rows_waiting for model in self._registry.serving())
+
     def refusal(self, seconds: float) -> Overloaded | None:
         """Why a request that may take so many seconds need not even be read: no model could run it in time."""
         waits = [model.wait() for model in self._registry.serving()]

@@ -29,6 +29,10 @@ from service.strict import StrictProtocol
 MOST_DROPPED = 64 * 2**20
 
 
+# glibc keeps what such a body and all that was made of it has taken: see `Server`.
+LARGE = 2**20
+
+
 class HotEndpoint(Protocol):
     """Answers whole requests. None of the calls raises."""
 
@@ -57,6 +61,7 @@ class Limits:
     idle: float
     connections: int
     buffering: int = 0
+    large: int = 0  # bytes of large bodies since memory was last given back
     unsent: int = 0
     crowd: Crowd = field(default_factory=Crowd)
     defaults: bytes = b""  # the headers of every response, renewed as the date goes on
@@ -217,6 +222,8 @@ class HotProtocol(StrictProtocol):
 
     def _start(self, exchange: Exchange) -> None:
         parts = exchange.parts
+        if exchange.size > LARGE:
+            self._limits.large += exchange.size
         exchange.request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._drop_parts(exchange)
         self.running = exchange

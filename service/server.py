@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
+from contract import memory
 from contract.errors import HornpipeError
 from service import tls
 from service.application import Application
@@ -29,6 +30,8 @@ log = logging.getLogger("hornpipe")
 
 TICKS_A_SECOND = 10  # Uvicorn's
 SWITCH_SECONDS = 0.0005
+# Bytes of large bodies after which memory is looked through for what is free, which takes milliseconds.
+WORTH_GIVING_BACK = 16 * 2**20
 
 # Of every answer. Predictions are nobody's to keep, and no browser shall take for a page what is none.
 HEADERS = [("x-content-type-options", "nosniff"), ("cache-control", "no-store")]
@@ -82,9 +85,18 @@ class Server(uvicorn.Server):
                 if isinstance(connection, HotProtocol):
                     connection.expire(now)
             self.state.front.guard.refresh()
+            await self._give_memory_back()
             if self._certificate is not None:
                 self._certificate.refresh()
         return ends
+
+    async def _give_memory_back(self) -> None:
+        """What large bodies have taken is free, but the process's: give it back while nobody is being answered."""
+        limits = self.state.limits
+        if limits.large < WORTH_GIVING_BACK or limits.buffering or self.state.inference.busy:
+            return
+        limits.large = 0
+        await asyncio.to_thread(memory.give_back)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         drain = self.state.settings.drain_seconds

@@ -271,3 +271,22 @@ def test_a_client_that_is_slow_to_read_gets_all_of_its_answer(start: Start, row:
         received += part
 
     assert json.loads(received.partition(b"\r\n\r\n")[2])["predictions"] == expected
+
+
+def test_what_large_bodies_took_is_given_back(start: Start, row: Row) -> None:
+    process = start()
+    body = json.dumps({"instances": [row] * 900, "model": NAME, "unknown": [row] * 5000}).encode()
+    assert len(body) > MEGABYTE
+
+    def ask() -> None:
+        with httpx.Client(base_url=process.client.base_url, timeout=60) as client:
+            for _ in range(3):
+                assert client.post("/predict", content=body).status_code == 422
+
+    askers = [threading.Thread(target=ask) for _ in range(16)]
+    for each in askers:
+        each.start()
+    most = 0
+    while any(each.is_alive() for each in askers):
+        most = max(most, resident(process))
+    wait_until(lambda: resident(process) < most - 8 * MEGABYTE, "memory is given back")
