@@ -22,6 +22,7 @@ from contract.kinds import NumberFeature as NumberFeature
 from contract.kinds import Policy as Policy
 from contract.kinds import TensorFeature as TensorFeature
 from contract.kinds import TextFeature as TextFeature
+from contract.outlier import OutlierBaseline
 from contract.outputs import SCORES as SCORES
 from contract.outputs import TASKS
 from contract.outputs import BinaryOutput as BinaryOutput
@@ -31,6 +32,7 @@ from contract.outputs import RegressionOutput as RegressionOutput
 from contract.outputs import TensorsOutput as TensorsOutput
 from contract.part import Many, Part
 from contract.signature import UNKNOWN, Float32, Signature, TensorSpec
+from contract.values import FIRST_KNOWN
 
 FORMAT_VERSION: Literal[4] = 4
 
@@ -224,6 +226,7 @@ class Manifest(Part):
     chosen: Choice
     drift: DriftBaseline
     expectation: Expectation | None = None
+    outlier: OutlierBaseline | None = None
     golden: Annotated[tuple[GoldenExample, ...], Field(min_length=1, max_length=MOST_GOLDEN), FailFast()]
     temperature: FiniteFloat = Field(default=1.0, gt=0)
     slices: Many[Slice] = ()
@@ -273,6 +276,18 @@ class Manifest(Part):
             raise ValueError(f"the expectation does not have the means that the task {self.task} asks for")
         if not set(expected.bins) <= set(range(len(self.drift.outputs[self.score].ratios))):
             raise ValueError("the expectation has bins that the drift baseline lacks")
+        return self
+
+    @model_validator(mode="after")
+    def _outlier_fits(self) -> "Manifest":
+        if self.outlier is None:
+            return self
+        scored = dict.fromkeys(self.outlier.numbers, "number") | dict.fromkeys(self.outlier.categories, "category")
+        if not scored.items() <= {name: bins.kind for name, bins in self.drift.inputs.items()}.items():
+            raise ValueError("the outlier score is made of inputs that the drift baseline lacks")
+        values = {each.name: len(each.vocabulary) for each in self.features if isinstance(each, CategoryFeature)}
+        if any(len(each.shares) != FIRST_KNOWN + values[name] for name, each in self.outlier.categories.items()):
+            raise ValueError("the outlier score must have a share of each value of a category")
         return self
 
     @model_validator(mode="after")
