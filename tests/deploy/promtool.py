@@ -1,0 +1,64 @@
+"""The rules of deploy/prometheus/rules on made-up series, evaluated by Prometheus' own promtool."""
+
+import json
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+RULES = Path("deploy/prometheus/rules").resolve()
+GROUPS = {
+    group["name"]: group["rules"]
+    for path in sorted(RULES.glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+}
+
+
+def series(metric: str, values: str, **labels: str) -> dict[str, str]:
+    """`values` in promtool's notation: 0+5x60 is sixty times five more than before."""
+    inside = ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())
+    return {"series": f"{metric}{{{inside}}}", "values": values}
+
+
+def evaluate(
+    folder: Path,
+    given: Iterable[dict[str, str]],
+    *,
+    step: str,
+    every: str,
+    expressions: Sequence[dict[str, Any]] = (),
+    alerts: Sequence[dict[str, Any]] = (),
+) -> str:
+    """What promtool complains of; nothing, when all is as expected.
+
+    It evaluates all groups at the same moments, whatever their own intervals are, in this order.
+    """
+    test = {"interval": step, "input_series": list(given), "promql_expr_test": expressions, "alert_rule_test": alerts}
+    file = folder / "test.yml"  # JSON is YAML too
+    file.write_text(
+        json.dumps(
+            {
+                "rule_files": [str(path) for path in sorted(RULES.glob("*.yml"))],
+                "evaluation_interval": every,
+                "group_eval_order": [
+                    *(name for name in GROUPS if "alerts" not in name),
+                    *(n for n in GROUPS if "alerts" in n),
+                ],
+                "tests": [test],
+            }
+        )
+    )
+    ran = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    return "" if ran.returncode == 0 else ran.stdout + ran.stderr
+
+
+def rings(alert: str, at: str, *firing: dict[str, str]) -> dict[str, Any]:
+    """An expression that holds if these, of all with that name, fire at that moment."""
+    samples = [
+        {"labels": series("ALERTS", "", alertname=alert, alertstate="firing", **labels)["series"], "value": 1}
+        for labels in firing
+    ]
+    expression = f'ALERTS{{alertname="{alert}",alertstate="firing"}}'
+    return {"expr": expression, "eval_time": at, "exp_samples": samples}
