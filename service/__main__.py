@@ -10,6 +10,7 @@ from contract import runtimes
 from contract.errors import HornpipeError
 from service import logs, tracing, workers
 from service.app import create_app
+from service.gpu import Gpus
 from service.guard import require_safe
 from service.journal import Journal
 from service.logs import AccessLog
@@ -45,14 +46,14 @@ def serve() -> None:
     running.run()
 
 
-def prepare(store: Store | None = None) -> Server:
+def prepare(store: Store | None = None, gpus: Gpus | None = None) -> Server:
     """A server as the environment says, which does not listen yet. Raises what is wrong with it."""
     settings = from_environment(os.environ)
     runtimes.require(settings.runtime, settings.device)
     require_safe(settings)
     tracer = tracing.make(os.environ)
     writer = logs.configure(settings.log_level, settings.log_format, sys.stderr.buffer)
-    app = create_app(settings, Journal(AccessLog(writer, settings.access_log), tracer), store)
+    app = create_app(settings, Journal(AccessLog(writer, settings.access_log), tracer), store, gpus)
     return server(app, settings)
 
 

@@ -24,14 +24,15 @@ Start = Callable[..., "Process"]
 class Process:
     """`hornpipe serve` and a client for it."""
 
+    command: tuple[str, ...] = (sys.executable, "-m", "hornpipe", "serve")
+
     def __init__(self, models: Path, log: Path, **settings: object) -> None:
         self.port = free_port()
         given = {"MODELS_DIR": models, "PORT": self.port, "POLL_SECONDS": 0.05, **settings}
         environment = os.environ | {f"HORNPIPE_{name}": str(value) for name, value in given.items()}
         self.log = log
         with log.open("wb") as file:
-            command = [sys.executable, "-m", "hornpipe", "serve"]
-            self.process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+            self.process = subprocess.Popen(self.command, env=environment, stdout=file, stderr=file)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
 
     def status(self, path: str) -> int | None:

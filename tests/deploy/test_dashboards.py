@@ -1,0 +1,297 @@
+"""Every panel of every dashboard, asked of a real Prometheus that scrapes real services."""
+
+import math
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from contract import routing
+from contract.histogram import bin_names
+from deploy.grafana import queries as asked
+from deploy.grafana import write
+from service.instruments import INSTRUMENTS
+from tests.conftest import NAME, Trained, add_version
+from tests.deploy import prometheus
+from tests.deploy.panels import FOLDER, Query, boards, filled, queries, variables
+from tests.deploy.prometheus import RULES, Prometheus, needs_prometheus
+from tests.test_server import Process
+from tests.waiting import wait_until
+
+BOARDS = boards()
+QUERIES = [query for board in BOARDS.values() for query in queries(board)]
+PROVISIONED = Path("deploy/grafana/provisioning")
+COMPOSE = yaml.safe_load(Path("docker-compose.yml").read_text())["services"]
+
+# What Prometheus has besides our metrics and the rules'.
+OTHERS = {"ALERTS", "scrape_duration_seconds"}
+# Known to Prometheus 2.42 and to 3 alike.
+FUNCTIONS = {"abs", "by", "clamp_min", "count", "group_left", "histogram_quantile", "increase", "label_replace"}
+FUNCTIONS |= {"max", "min", "on", "rate", "sort_desc", "sum", "time", "vector"}
+WORDS = {"and", "or", "inf", "le"}
+
+
+def test_what_is_committed_is_what_the_code_makes() -> None:
+    made = {FOLDER / f"{name}.json": write.text(board) for name, board in write.dashboards().items()}
+
+    assert {path: path.read_text() for path in FOLDER.iterdir()} == made, "run python -m deploy.grafana.write"
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_panels_have_their_place(name: str) -> None:
+    panels = BOARDS[name]["panels"]
+    cells = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+
+    assert len(cells) == len(set(cells)), "panels overlap"
+    assert max(x for x, _ in cells) < 24
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert {panel["type"] for panel in panels} <= {"row", "timeseries", "stat", "table", "barchart", "status-history"}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_variables_are_defined_before_they_are_used(name: str) -> None:
+    board = BOARDS[name]
+    defined = {"__rate_interval"}
+    for each in board["templating"]["list"]:
+        if each["type"] == "query":
+            assert variables(each["query"]["query"]) <= defined
+        defined.add(each["name"])
+
+    assert {used for query in queries(board) for used in variables(query.expression)} <= defined
+    assert {panel["repeat"] for panel in board["panels"] if "repeat" in panel} <= defined
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.panel)
+def test_queries_name_metrics_that_there_are_and_functions_of_every_prometheus(query: Query) -> None:
+    suffixes = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+    ours = {each.name + suffix for each in INSTRUMENTS for suffix in suffixes[each.kind]}
+    recorded = {rule.get("record") for rule in all_rules()}
+    bare = re.sub(r'"[^"]*"', "", query.expression).replace("$window", "1h").replace("$__rate_interval", "1m")
+    bare = re.sub(r"\b(by|on|group_left) \([^)]*\)|\{[^}]*\}|\[\w+\]", " ", bare)
+    names = set(re.findall(r"[a-zA-Z_:][\w:]*", bare))
+
+    metrics = {name for name in names if name not in FUNCTIONS | WORDS and not name.startswith("process_")}
+    assert metrics <= ours | recorded | OTHERS
+    assert set(re.findall(r"\b([a-z_]+) ?\(", query.expression)) <= FUNCTIONS | WORDS
+
+
+def all_rules() -> list[dict[str, Any]]:
+    groups = [group for path in RULES.glob("*.yml") for group in yaml.safe_load(path.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("window", asked.FLOORS)
+@pytest.mark.parametrize("of", asked.LABELS)
+def test_a_verdict_of_one_is_where_the_alert_rings(of: str, window: str) -> None:
+    name = f"model_version_{asked.LABELS[of]}:hornpipe_{of}"
+    (alert,) = [each["expr"] for each in all_rules() if "alert" in each and f"{name}:psi{window}\n" in each["expr"]]
+
+    assert f"{name}:psi{window}\n> clamp_min({name}:psi_critical{window}, {asked.FLOORS[window]:g})" in alert
+    assert f"and {name}_rows:increase{window} >= {asked.LEAST_ROWS}" in alert
+
+
+def test_grafana_finds_what_is_provisioned() -> None:
+    mounts = dict(volume.split(":")[:2] for volume in COMPOSE["grafana"]["volumes"])
+    (source,) = yaml.safe_load((PROVISIONED / "datasources" / "prometheus.yml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((PROVISIONED / "dashboards" / "hornpipe.yml").read_text())["providers"]
+    scraping = yaml.safe_load(Path("deploy/prometheus/prometheus.yml").read_text())["global"]
+
+    assert mounts == {f"./{PROVISIONED}": "/etc/grafana/provisioning", f"./{FOLDER}": provider["options"]["path"]}
+    assert COMPOSE["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == (
+        f"{provider['options']['path']}/overview.json"
+    )
+    assert source["url"] == "http://prometheus:9090"
+    assert source["jsonData"]["timeInterval"] == scraping["scrape_interval"]
+    panels = [panel for board in BOARDS.values() for panel in board["panels"] if "targets" in panel]
+    sources = [each["datasource"]["uid"] for panel in panels for each in (panel, *panel["targets"])]
+    assert set(sources) == {source["uid"]}
+
+
+def test_grafana_is_for_looking_and_for_this_machine_alone() -> None:
+    grafana = COMPOSE["grafana"]
+
+    assert re.fullmatch(r"grafana/grafana:\d+\.\d+\.\d+", grafana["image"])
+    assert grafana["ports"] == ["127.0.0.1:3000:3000"]
+    assert grafana["read_only"] is True
+    assert grafana["cap_drop"] == ["ALL"]
+    assert grafana["security_opt"] == ["no-new-privileges:true"]
+    assert grafana["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert not any(board["editable"] for board in BOARDS.values())
+
+
+class WithGpus(Process):
+    """The service in a process of its own, on a machine that seems to have GPUs."""
+
+    command = (sys.executable, "-m", "tests.deploy.served_with_gpus")
+
+
+class Client:
+    """Asks on and on, gently: rows like those of training, and half of them with everything later in the day."""
+
+    def __init__(self, ports: list[int], row: dict[str, Any]) -> None:
+        self._ports, self._row = ports, row
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> "Client":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        rows = [self._row, self._row | {"departure_minute": 1400, "temp": None}] * 10
+        with httpx.Client(timeout=30) as client:
+            while not self._stop.wait(0.2):
+                for port in self._ports:
+                    url = f"http://127.0.0.1:{port}/predict"
+                    client.post(url, json={"instances": rows}).raise_for_status()
+                    client.post(url, json={"instances": [{"carrier": 1}]})
+
+
+@pytest.fixture(scope="module")
+def seen(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Two replicas: one on LiteRT in two workers, one on TensorFlow with GPUs; version 2 is the shadow of version 1."""
+    folder = tmp_path_factory.mktemp("seen")
+    models = folder / "models"
+    models.mkdir()
+    subprocess.run(["cp", "-r", str(trained.models / NAME), str(models)], check=True)
+    routing.promote(models, NAME, 1, by="test", why="fixture")
+    add_version(models)
+    routing.shadow(models, NAME, 2, by="test", why="fixture")
+    row = dict(trained.bundle.manifest.golden[0].row)
+    processes = [Process(models, folder / "litert.log", WORKERS=2)]
+    processes.append(WithGpus(models, folder / "tensorflow.log", RUNTIME="savedmodel"))
+    try:
+        ready = "ready"
+        wait_until(lambda: all(each.status("/readyz") == 200 for each in processes), ready, 120)
+        targets = [f"127.0.0.1:{each.port}" for each in processes]
+        with prometheus.running(folder, *targets) as running:
+            wait_until(lambda: len(running.query("hornpipe_workers")) == 2, "both have been scraped")
+            began = time.time()
+            wait_until(lambda: running.value("min(count_over_time(up[1m]))") >= 3 or time.time() > began + 30, "thrice")
+            with Client([each.port for each in processes], row):
+                yield running
+    finally:
+        for each in processes:
+            each.client.close()
+            each.process.kill()
+            each.process.wait()
+
+
+def values(seen: Prometheus) -> dict[str, tuple[str, ...]]:
+    """What Grafana would fill in for a version that serves."""
+    where = f'{{model="{NAME}",version="1"}}'
+    return {
+        "model": (NAME,),
+        "version": ("1",),
+        "__rate_interval": ("10s",),
+        "window": tuple(asked.FLOORS),
+        "feature": tuple(seen.label_values(f"hornpipe_input_baseline_ratio{where}", "feature")),
+        "output": tuple(seen.label_values(f"hornpipe_output_baseline_ratio{where}", "output")),
+    }
+
+
+def numbers(seen: Prometheus, expression: str, *, instant: bool) -> list[float]:
+    """All that is shown and is a number."""
+    if instant:
+        return [each for series in seen.query(expression) if math.isfinite(each := float(series["value"][1]))]
+    now = time.time()
+    found = seen.query_range(expression, now - 60, now)
+    return [each for series in found for _, text in series["values"] if math.isfinite(each := float(text))]
+
+
+@needs_prometheus
+def test_every_panel_shows_something(seen: Prometheus) -> None:
+    """All panels in one test: what is missing may take some seconds, and they pass for all of them together."""
+    given = values(seen)
+    missing = {(query, each) for query in QUERIES for each in filled(query.expression, given)}
+    assert len(missing) > 100
+
+    def all_found() -> bool:
+        for query, each in list(missing):
+            if numbers(seen, each, instant=query.instant):
+                missing.remove((query, each))
+        return not missing
+
+    try:
+        wait_until(all_found, "every panel", 60)
+    except AssertionError:
+        pytest.fail("\n".join(f"{query.panel} shows nothing: {each}" for query, each in sorted(missing, key=str)))
+
+
+@needs_prometheus
+def test_every_variable_has_values(seen: Prometheus) -> None:
+    given = values(seen)
+    for board in BOARDS.values():
+        for each in board["templating"]["list"]:
+            if each["type"] == "query":
+                (query,) = filled(each["query"]["query"], given)
+                metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", query).groups()
+                assert seen.label_values(metric, label), query
+
+
+@needs_prometheus
+def test_distributions_add_up_and_are_in_the_order_of_their_bins(seen: Prometheus, trained: Trained) -> None:
+    given = values(seen) | {"window": ("1h",)}
+    drift = trained.bundle.manifest.drift
+    for of, all_bins in (("input", drift.inputs), ("output", drift.outputs)):
+        for name, bins in all_bins.items():
+            for legend, query in asked.distribution(of).items():
+                (expression,) = filled(query, given | {asked.LABELS[of]: (name,)})
+                wait_until(lambda expression=expression: seen.query(expression), f"{legend} of {name}")
+                found = seen.query(expression)
+                by_place = sorted(found, key=lambda series: float(series["metric"]["at"]))
+                assert sum(float(series["value"][1]) for series in found) == pytest.approx(1)
+                shown = [series["metric"]["bin"] for series in by_place]
+                if bins.kind == "number":
+                    assert shown == list(bin_names(bins))
+                else:
+                    assert set(shown) == set(bin_names(bins))
+                    assert shown[-3:] == ["other", "missing", "unseen"]
+
+
+@needs_prometheus
+def test_what_drifts_is_told_apart_from_what_does_not(seen: Prometheus) -> None:
+    """Of rows that are all alike every feature has drifted, and departure_minute half of the time to another value."""
+    (verdict,) = filled(f"max by (feature) ({asked.drift('input', '1h', asked.VERSION)})", values(seen))
+    wait_until(lambda: seen.query(verdict), "there are rows enough")
+    by_feature = {each["metric"]["feature"]: float(each["value"][1]) for each in seen.query(verdict)}
+
+    assert by_feature["departure_minute"] > 1
+    wait_until(lambda: seen.query('ALERTS{alertname="HornpipeInputDrift",feature="departure_minute"}'), "it rings")
+    share = next(filled(asked.share("missing"), values(seen) | {"window": ("1h",)}))
+    missing = {each["metric"]["feature"]: float(each["value"][1]) for each in seen.query(share)}
+    assert missing["temp"] == pytest.approx(0.5, abs=0.05)
+    assert missing["departure_minute"] == pytest.approx(0, abs=0.01)
+
+
+@needs_prometheus
+def test_the_machine_is_what_it_is(seen: Prometheus) -> None:
+    assert seen.value("count(hornpipe_workers)") == 2
+    assert seen.value("sum(hornpipe_workers)") == 3
+    assert seen.value('hornpipe_gpu_temperature_celsius{gpu="1"}') == 71
+    assert seen.value('hornpipe_gpu_memory_used_bytes{gpu="0"} / hornpipe_gpu_memory_bytes') == pytest.approx(4 / 15)
+    assert seen.value('sum(hornpipe_runtime_memory_bytes{version="1"})') > 100e6
+    with_tensorflow = "process_resident_memory_bytes and on (instance) hornpipe_runtime_memory_bytes"
+    assert seen.value(with_tensorflow) > seen.value("sum(hornpipe_runtime_memory_bytes)")
+    lag = "sum by (instance) (rate(hornpipe_event_loop_lag_seconds_count[10s]))"
+    wait_until(lambda: len(seen.query(lag)) == 2, "lag is noted")
+    per_worker = {float(each["value"][1]) for each in seen.query(lag)}
+    assert min(per_worker) == pytest.approx(10, rel=0.5)
+    assert max(per_worker) == pytest.approx(20, rel=0.5)
