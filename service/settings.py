@@ -23,7 +23,7 @@ _HOST_VARIABLES = {
     "AIP_PREDICT_ROUTE": "predict_route",
 }
 # Variables with our prefix that other parts of Hornpipe read.
-_OTHERS = frozenset({"HORNPIPE_REVISION"})
+_OTHERS = frozenset({"HORNPIPE_REVISION", "HORNPIPE_RUNS_DIR"})
 # As browsers write it: lower case, no path, no slash at the end.
 _ORIGIN = re.compile(r"https?://[a-z0-9.\-\[\]:]+")
 
@@ -108,6 +108,9 @@ class Settings(BaseModel):
     drain_seconds: float = Field(
         default=0.0, ge=0, description="After SIGTERM, how long to answer on while /readyz says no."
     )
+    state_dir: Path | None = Field(
+        default=None, description="Folder where the windows of `/models/{name}/drift` outlive a restart."
+    )
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="`debug`, `info`, `warning` or `error`."
     )
@@ -115,9 +118,6 @@ class Settings(BaseModel):
     access_log: float = Field(
         default=0.0, ge=0, le=1, description="Share of the requests that the log has; failures are always there."
     )
-
-    @field_validator("cors_origins", "models", "predictions_redact", "predictions_hash", mode="before")
-    @classmethod
     predictions_dir: Path | None = Field(
         default=None, description="Folder of the prediction log and of its labels; nothing is kept without it."
     )
@@ -137,6 +137,13 @@ class Settings(BaseModel):
         default=(), description="Features of whose values a keyed hash is kept instead."
     )
     predictions_salt: SecretStr | None = Field(default=None, description="The key of these hashes.")
+    quality_days: int = Field(
+        default=7, ge=1, le=366, description="Of the predictions of so many days is the quality in /metrics."
+    )
+    quality_seconds: float = Field(default=60.0, gt=0, description="How often it is computed, if there is time for it.")
+
+    @field_validator("cors_origins", "models", "predictions_redact", "predictions_hash", mode="before")
+    @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
@@ -162,9 +169,6 @@ class Settings(BaseModel):
             raise ValueError(f"{', '.join(map(variable, needless))} without {variable('tls_cert')}")
         return self
 
-
-def from_environment(environment: Mapping[str, str]) -> Settings:
-    """What a host of containers says counts where we are told nothing ourselves.
     @model_validator(mode="after")
     def _hashes_are_keyed(self) -> Self:
         salt = self.predictions_salt.get_secret_value() if self.predictions_salt else ""
@@ -173,6 +177,9 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             raise ValueError(f"{variable('predictions_hash')} needs {least}: else anybody can find out what was hashed")
         return self
 
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """What a host of containers says counts where we are told nothing ourselves.
 
     Raises SettingsError that names every wrong or unknown HORNPIPE_* variable.
     """

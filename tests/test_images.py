@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from service.settings import from_environment
+
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -17,13 +19,18 @@ COPIED = {source for line in re.findall(r"^COPY (?!--)(.+)$", DOCKERFILE, re.M) 
 def test_every_package_is_copied_into_the_build():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert {package.partition(".")[0] for package in tool["packages"]} <= COPIED
-    assert {f"{module}.py" for module in tool["py-modules"]} <= COPIED
 
 
 def test_what_is_copied_is_not_ignored_and_nothing_else_is_sent():
     ignore = (ROOT / ".dockerignore").read_text().split("\n")
     assert "*" in ignore
     assert {line[1:] for line in ignore if line.startswith("!")} == COPIED
+
+
+def test_the_service_takes_the_settings_that_images_and_compose_give_it():
+    given = dict(re.findall(r"(HORNPIPE_\w+)[=:] *\"?([^ \"\n]*)", DOCKERFILE + COMPOSE))
+    assert given.keys() >= {"HORNPIPE_HOST", "HORNPIPE_RUNS_DIR", "HORNPIPE_INSECURE"}
+    assert from_environment(given).host == "0.0.0.0"
 
 
 def test_every_image_runs_as_a_number_that_is_not_root():
