@@ -88,6 +88,8 @@ class OutlierBaseline(Part):
         matrices = [self.whitening, *(each.shifts for each in self.categories.values())]
         if not self.numbers and not self.categories:
             raise ValueError("there is nothing to score")
+        if self.numbers.keys() & self.categories.keys():
+            raise ValueError("what is scored must be a number or a category, and not both")
         if len({len(each.shares) for each in self.numbers.values()}) > 1:
             raise ValueError("all numbers must have as many bins")
         if len(self.means) != (count if self.whitening else 0) or len(self.whitening) not in (0, count):

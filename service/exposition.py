@@ -12,6 +12,7 @@ import numpy as np
 
 from contract.histogram import bin_names
 from contract.manifest import Bins, Manifest
+from contract.outlier import BOUNDS
 from service.counters import Group, Layout
 from service.instruments import (
     BASELINE_ROWS,
@@ -20,6 +21,7 @@ from service.instruments import (
     INPUT_RATIO,
     INSTRUMENTS,
     MOST_FEATURES,
+    OUTLIER,
     OUTPUT_BIN,
     OUTPUT_RATIO,
     OUTPUT_ROWS,
@@ -98,6 +100,8 @@ class VersionText:
             OUTPUT_ROWS: _line(OUTPUT_ROWS, self._version) % output_rows(manifest),
             CREATED: _line(CREATED, self._version) % manifest.created.timestamp(),
         }
+        scored = _labels(OUTLIER.labels, self._version)
+        self._outlier = "" if watch.outliers is None else _series(OUTLIER.name, scored, BOUNDS)
         self._score, self._of_score = "", 0
         if manifest.task != "tensors":
             self._of_score = watch.outputs.names.index(manifest.score)
@@ -111,6 +115,9 @@ class VersionText:
         page.add(INPUT_BIN, self._texts[INPUT_BIN] % _flat(inputs[name] for name in self._features))
         for instrument, text in self._baseline.items():
             page.add(instrument, text)
+        if self._outlier:
+            cumulative = np.cumsum(self.watch.outlier_buckets(counts)).tolist()
+            page.add(OUTLIER, self._outlier % (*cumulative, cumulative[-1], cumulative[-1], number(float(sums[-1]))))
         if self._score:
             # The output's bins again, as a cumulative histogram: quantiles and means come for free in PromQL.
             below, *inner, above, _, _ = outputs[self.watch.manifest.score].tolist()

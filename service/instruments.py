@@ -80,6 +80,12 @@ INPUT_RATIO = Instrument(
     ("model", "version", "feature", "bin"),
     "Share of training rows in each bin, smoothed by half a row.",
 )
+OUTLIER = Instrument(
+    "hornpipe_outlier_score",
+    "histogram",
+    ("model", "version"),
+    "Rows by the share of training rows that are less strange than each.",
+)
 BASELINE_ROWS = Instrument(
     "hornpipe_baseline_rows", "gauge", ("model", "version"), "Rows that the input baseline was taken from."
 )
@@ -215,6 +221,7 @@ INSTRUMENTS = (
     OUTPUT_RATIO,
     INPUT_BIN,
     INPUT_RATIO,
+    OUTLIER,
     BASELINE_ROWS,
     OUTPUT_ROWS,
     CREATED,

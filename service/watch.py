@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from contract.features import Encoded, Encoder
 from contract.histogram import InputCounter, OutputCounter
 from contract.manifest import BinaryOutput, Manifest, MulticlassOutput, Output
+from contract.outlier import BOUNDS, OutlierScorer, buckets
 from contract.runtimes import Outputs
 from service.counters import digest
 from service.ledger import Counts, Ledger, Sums, block_type
@@ -41,12 +42,13 @@ class Watch:
         self.inputs = InputCounter.of(encoder, manifest.drift.inputs, manifest.drift.words)
         self.outputs = OutputCounter.of(manifest.output, manifest.drift.outputs)
         self.labels = labels_of(manifest.output)
+        self.outliers = self._scorer()
         self.text = manifest.model_dump_json().encode()
         self.sha256 = hashlib.sha256(self.text).hexdigest()
         self.rows = self._rows_noted()
         self.type = block_type(
-            sum(self.inputs.sizes) + sum(self.outputs.sizes) + len(self.labels),
-            len(self.outputs.names),
+            sum(self.inputs.sizes) + sum(self.outputs.sizes) + len(self.labels) + self._buckets,
+            len(self.outputs.names) + (self.outliers is not None),
             (1,),
             [
                 (name, part.dtype, (self.rows, part.shape[1]))
@@ -65,11 +67,16 @@ class Watch:
         return Rows(*self.inputs.columns(encoded), self.outputs.note(outputs))
 
     def count(self, rows: Rows) -> tuple[Counts, Sums]:
-        """Flat counts of inputs, outputs and labels, and the sums of what outputs are watched by."""
+        """Flat counts of inputs, outputs, labels and shares of outliers; the sums of outputs and of those shares."""
         watched, labels = self.outputs.watched(rows.answers)
         counts = [self.inputs.count_columns(rows.numbers, rows.categories, rows.measured), self.outputs.count(watched)]
         counts.append(np.bincount(labels, minlength=len(self.labels)))
-        return np.concatenate(counts), np.nansum(watched, axis=0, dtype=np.float64)
+        sums: Sums = np.nansum(watched, axis=0, dtype=np.float64)
+        if self.outliers is not None:
+            shares = self.outliers.shares(_beside(rows.numbers, rows.measured), rows.categories)
+            counts.append(buckets(shares))
+            sums = np.append(sums, shares.sum())
+        return np.concatenate(counts), sums
 
     def read(self, ledger: Ledger, noted: Rows) -> tuple[Counts, Sums]:
         """Totals of a block that any process may be writing, what is only noted included."""
@@ -87,12 +94,36 @@ class Watch:
 
     def split(self, counts: Counts) -> tuple[dict[str, Counts], dict[str, Counts], dict[str, int]]:
         """Flat counts by feature, by output, and by label; in the order of their bins."""
-        inputs, outputs = sum(self.inputs.sizes), len(counts) - len(self.labels)
+        inputs, labels = sum(self.inputs.sizes), len(counts) - self._buckets
+        outputs = labels - len(self.labels)
         return (
             self.inputs.split(counts[:inputs]),
             self.outputs.split(counts[inputs:outputs]),
-            dict(zip(self.labels, counts[outputs:].tolist(), strict=True)),
+            dict(zip(self.labels, counts[outputs:labels].tolist(), strict=True)),
         )
+
+    def outlier_buckets(self, counts: Counts) -> Counts:
+        """Of flat counts, rows by bucket of the outlier score; none where there is no score."""
+        return counts[len(counts) - self._buckets :]
+
+    def outlier_shares(self, encoded: Encoded) -> NDArray[np.float64] | None:
+        """Which share of training rows is less strange than each row, [n]; None where nothing is known of them."""
+        if self.outliers is None:
+            return None
+        numbers, categories, measured = self.inputs.columns(encoded)
+        return self.outliers.shares(_beside(numbers, measured), categories)
+
+    @property
+    def _buckets(self) -> int:
+        return 0 if self.outliers is None else len(BOUNDS)
+
+    def _scorer(self) -> OutlierScorer | None:
+        if self.manifest.outlier is None:
+            return None
+        inputs = self.inputs
+        numbers, measured = len(inputs.numbers.sizes), len(inputs.measured.sizes)
+        names, categories = inputs.names[:numbers], inputs.names[numbers : len(inputs.names) - measured]
+        return OutlierScorer(self.manifest.outlier, (*names, *inputs.statistics.labels), categories)
 
     def _empty(self) -> Rows:
         return Rows(
@@ -106,6 +137,10 @@ class Watch:
         """An even number, so that blocks stay aligned."""
         width = 4 * sum(int(part.shape[1]) for part in self._empty())
         return max(2, min(MOST_ROWS, MOST_BYTES // max(1, width)) // 2 * 2)
+
+
+def _beside(numbers: NDArray[np.float32], measured: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([numbers, measured], axis=1) if measured.shape[1] else numbers
 
 
 def labels_of(output: Output) -> tuple[str, ...]:

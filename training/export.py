@@ -29,7 +29,7 @@ from contract.manifest import (
     TensorsOutput,
     Variant,
 )
-from training import conversion, estimation, report, variants
+from training import conversion, estimation, outliers, report, variants
 from training.assessment import Assessment
 from training.distributions import distributions
 from training.golden import golden_examples
@@ -109,6 +109,7 @@ def _manifest(
         chosen=forms[1],
         drift=drift,
         expectation=_expectation(prepared, output, drift, assessment, config),
+        outlier=outliers.of_rows(prepared.encoder, prepared.sample.encoded, drift, config.training.seed),
         golden=golden,
         temperature=assessment.decisions.temperature,
         slices=results.slices[:MOST_SLICES],

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from contract import histogram
-from contract.features import Encoded
+from contract.features import Encoded, Encoder
 from contract.manifest import Choice, DataFacts, DriftBaseline, GoldenExample, Manifest, TensorsOutput, Variant
 from contract.signature import is_number
 from contract.tensors import plain
+from training import outliers
 from training.export import code_revision
 from training.golden import GOLDEN_ROWS
 from training.importing_rows import Rows, answers, values_a_row
@@ -21,6 +22,8 @@ from training.importing_variants import Form
 
 # By how much answers may differ from the original's, in units of the largest of them.
 TOLERANCE = 1e-3
+
+SEED = 0
 
 # Golden examples travel in the manifest, so fewer of them do where they are large.
 MOST_GOLDEN_VALUES = 400_000
@@ -59,7 +62,7 @@ def golden_rows(subject: Subject) -> Encoded:
 
 def manifest(asked: Import, subject: Subject, measured: Sequence[Variant], chosen: Choice) -> Manifest:
     """All but the version's number, which it gets when it is published."""
-    found = subject.found
+    found, drift = subject.found, _baseline(subject)
     return Manifest(
         name=asked.name,
         version=1,
@@ -83,7 +86,8 @@ def manifest(asked: Import, subject: Subject, measured: Sequence[Variant], chose
         output=subject.output,
         variants=tuple(measured),
         chosen=chosen,
-        drift=_baseline(subject),
+        drift=drift,
+        outlier=outliers.of_rows(Encoder(found.inputs), subject.rows.encoded, drift, SEED),
         golden=_examples(subject),
     )
 

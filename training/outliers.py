@@ -7,6 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from contract import watched, wording
+from contract.encoded import Encoded
+from contract.features import Encoder
+from contract.histogram import InputCounter
+from contract.manifest import DriftBaseline
 from contract.outlier import Matrix, OutlierBaseline, OutlierCategory, OutlierNumber, OutlierScorer
 from contract.values import FIRST_KNOWN
 
@@ -49,6 +54,25 @@ class Columns(NamedTuple):
 
     def take(self, rows: NDArray[Any]) -> "Columns":
         return self._replace(numbers=self.numbers[rows], codes=self.codes[rows])
+
+
+def of_rows(encoder: Encoder, encoded: Encoded, drift: DriftBaseline, seed: int) -> OutlierBaseline | None:
+    """From training rows, of all that their drift baseline watches; None where that is nothing, or the rows are few."""
+    drawn = encoded.take(slice(None, None, max(1, -(-encoded.rows // MOST_ROWS))))
+    counter = InputCounter.of(encoder, drift.inputs, drift.words)
+    numbers, codes, measured = counter.columns(drawn)
+    for i, label in enumerate(counter.statistics.labels):
+        text = next((each for each in watched.statistics(encoder.features) if each.label == label), None)
+        if text is not None and text.name == watched.UNKNOWN_WORDS:
+            measured[:, i] = wording.unknown_shares_in_training(_texts(encoder, drawn, text.feature))
+    names = (*counter.names[: numbers.shape[1]], *counter.statistics.labels)
+    sizes = {feature.name: FIRST_KNOWN + len(feature.vocabulary) for feature in encoder.category_features}
+    return fit(Columns(names, np.concatenate([numbers, measured], axis=1), sizes, codes), seed)
+
+
+def _texts(encoder: Encoder, encoded: Encoded, name: str) -> list[str]:
+    names = [feature.name for feature in encoder.text_features]
+    return [] if encoded.texts is None else encoded.texts[:, names.index(name)].tolist()
 
 
 def fit(columns: Columns, seed: int) -> OutlierBaseline | None:
