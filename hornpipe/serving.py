@@ -60,6 +60,12 @@ def predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def labels(options: argparse.Namespace) -> int:
+    from service.labels_command import labels
+
+    return labels(options)
+
+
 def _serve_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--models", metavar="DIR", help="the models folder (HORNPIPE_MODELS_DIR)")
     sub.add_argument("--host", help="the address to listen on (HORNPIPE_HOST)")
@@ -95,6 +101,20 @@ def _predict_arguments(sub: argparse.ArgumentParser) -> None:
     models_option(sub)
 
 
+def _labels_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", nargs="?", metavar="NAME", help="of which model")
+    sub.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help=".csv, .jsonl or .parquet; for pictures, a folder"
+    )
+    sub.add_argument("--since", metavar="WHEN", help="only what was predicted from then on; UTC")
+    sub.add_argument("--until", metavar="WHEN", help="only what was predicted before that")
+    sub.add_argument("--version", type=int, metavar="V", help="only of this version")
+    sub.add_argument("--target", metavar="COLUMN", help="what to call the label (as the data of the version did)")
+    sub.add_argument("--folder", type=Path, metavar="DIR", help="where predictions are kept (HORNPIPE_PREDICTIONS_DIR)")
+    sub.add_argument("--forget", metavar="ID", help="instead, remove all that is kept of a request")
+    models_option(sub)
+
+
 COMMANDS = (
     Command(
         "serve",
@@ -126,5 +146,12 @@ COMMANDS = (
         "hornpipe predict flights build/flights/2013-12.parquet -o december.csv",
         _predict_arguments,
         predict,
+    ),
+    Command(
+        "labels",
+        "Write logged rows and their true labels as training data, or forget a request.",
+        "hornpipe labels flights -o late.parquet --since 2026-11-01",
+        _labels_arguments,
+        labels,
     ),
 )

@@ -64,7 +64,7 @@ class Joined:
 
 
 class Labelled(Protocol):
-    """What the service knows of logged predictions; `ServiceState.labelled` has it, or None where nothing is logged.
+    """What is known of logged predictions. `ServiceState.kept.labelled` is one; `kept` is None where nothing is logged.
 
     The prediction log is a sample of requests (HORNPIPE_PREDICTIONS_SHARE), the same for all versions. Any thread may
     ask, none should be the event loop's: it reads a file. What is answered is of one moment.

@@ -218,7 +218,7 @@ def _write(scored: Iterable[Prediction], layout: Layout, target: Path | None) ->
         return _write_csv(scored, layout, sys.stdout)
     if target.suffix not in FORMATS:
         raise ScoringError(f"{target}: expected {', '.join(FORMATS)}, got {target.suffix or 'no suffix'}")
-    with _whole_or_absent(target) as beside:
+    with whole_or_absent(target) as beside:
         if target.suffix == ".parquet":
             return _write_parquet(scored, layout, beside)
         with beside.open("w", newline="", encoding="utf-8") as file:
@@ -258,7 +258,8 @@ def _write_parquet(scored: Iterable[Prediction], layout: Layout, path: Path) -> 
 
 
 @contextmanager
-def _whole_or_absent(target: Path) -> Iterator[Path]:
+def whole_or_absent(target: Path) -> Iterator[Path]:
+    """Where to write what is to be there once it is whole."""
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         yield beside
