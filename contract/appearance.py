@@ -53,7 +53,8 @@ class Appearance:
         self.names = OF_COLOURS if self._coloured else OF_GREY
         self._planes = _COLOUR_PLANES if self._coloured else _GREY_PLANES
         self._places = _places(feature.shape)
-        self._share = np.full(self._places.shape[1], 1 / self._places.shape[1], np.float32)
+        self._ones = np.ones(self._places.shape[1], np.float32)
+        self._count = np.float32(self._places.shape[1])
         self._lowest, half_a_step = np.float32(feature.minimum), (feature.maximum - feature.minimum) / 255 / 2
         self._dark, self._bright = np.float32(feature.minimum + half_a_step), np.float32(feature.maximum - half_a_step)
 
@@ -65,7 +66,8 @@ class Appearance:
         return np.concatenate([self._measure(flat[i : i + BLOCK]) for i in range(0, len(flat), BLOCK)])
 
     def _measure(self, flat: NDArray[Any]) -> Values:
-        """All that is shares or means of places is one product of what stands at them, [n, planes, places]."""
+        """What is a share or a mean is a sum of what stands at the places, [n, planes, places]; an exact one of whole
+        numbers, so that a share of 1 is 1 however many pictures are measured at once."""
         values = flat.take(self._places, axis=1).astype(np.float32)
         first = len(self._planes)
         planes = np.empty((len(flat), len(self.names) - 1, values.shape[2]), np.float32)
@@ -74,9 +76,9 @@ class Appearance:
         np.greater_equal(planes[:, 0], self._bright, out=planes[:, first + 1])
         if self._coloured:
             self._saturation(planes[:, 2:5], planes[:, first + 2])
-        means = planes @ self._share
+        means = (planes @ self._ones) / self._count
         rest = planes[:, :2] - means[:, :2, None]
-        variances = np.einsum("nkp,nkp->nk", rest, rest) * self._share[0]
+        variances = np.einsum("nkp,nkp->nk", rest, rest) / self._count
         measured = np.empty((len(flat), len(self.names)), np.float32)
         measured[:, 0] = means[:, 0]
         np.sqrt(variances[:, 0], out=measured[:, 1])

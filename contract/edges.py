@@ -58,4 +58,4 @@ def _rounded(edge: float, digits: int) -> str:
     text = f"{edge + 0.0:.{digits}g}"
     if "e+" in text and abs(edge) < 1e7:
         text = f"{edge:.0f}"
-    return text.replace("e+0", "e").replace("e-0", "e-")
+    return text.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

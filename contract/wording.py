@@ -25,7 +25,7 @@ MOST_KNOWN = 20_000
 LONGEST_WORD = 64
 ENOUGH_TEXTS = 2
 
-_words = re.compile(r"\w+").findall
+_find = re.compile(r"\w+").findall
 
 
 def lengths(texts: Sequence[str]) -> Values:
@@ -37,7 +37,7 @@ def lengths(texts: Sequence[str]) -> Values:
 
 def unknown_shares(texts: Sequence[str], known: Collection[str]) -> Values:
     """Of the words of each text, [n]; NaN without any."""
-    return np.fromiter((_unknown(_words(text[:LOOKED_AT].lower()), known) for text in texts), np.float32, len(texts))
+    return np.fromiter((_unknown(_words(text), known) for text in texts), np.float32, len(texts))
 
 
 def known_words(texts: Iterable[str]) -> tuple[str, ...]:
@@ -55,6 +55,12 @@ def unknown_shares_in_training(texts: Sequence[str]) -> Values:
     return unknown_shares(texts, frozenset(_seen_in(_texts_with_each(texts), ENOUGH_TEXTS + 1)))
 
 
+def _words(text: str) -> list[str]:
+    """Of a text that goes on not the last one, which may be cut."""
+    words: list[str] = _find(text[:LOOKED_AT].lower())
+    return words[:-1] if len(text) > LOOKED_AT else words
+
+
 def _unknown(words: list[str], known: Collection[str]) -> float:
     return 1 - sum(map(known.__contains__, words)) / len(words) if words else np.nan
 
@@ -62,7 +68,7 @@ def _unknown(words: list[str], known: Collection[str]) -> float:
 def _texts_with_each(texts: Iterable[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(set(_words(text[:LOOKED_AT].lower())))
+        counts.update(set(_words(text)))
     return counts
 
 

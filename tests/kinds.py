@@ -47,6 +47,7 @@ class Kind:
 
     bundle: Bundle
     rows: list[Row]
+    encoded: Encoded
     answers: np.ndarray
     labels: np.ndarray
 
@@ -162,7 +163,7 @@ def publish(
             variants.append(convert(network, encoder, staging))
         known = facts(name, encoder, encoded, rows, answers, output, variants)
         made = bundle.publish(staging, lambda version: Manifest(version=version, **known))
-    return Kind(made, rows, answers, labels)
+    return Kind(made, rows, encoded, answers, labels)
 
 
 def packed(encoded: Encoded, encoder: Encoder) -> dict[str, Any]:

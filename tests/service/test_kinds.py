@@ -262,8 +262,8 @@ def test_metrics_count_confidence_labels_and_values(serve: Serve, digits: Kind, 
     assert (sum(counted.values()), counted["non_finite"]) == (600, 0)
     version = {"model": "digits", "version": "1"}
     assert value(samples, "hornpipe_prediction_score_sum", **version) == pytest.approx(2 * sum(confidence), rel=1e-5)
-    assert not dict(bins(samples, "hornpipe_input_bin_total", model="digits"))
-    assert not dict(bins(samples, "hornpipe_input_bin_total", model="texts"))
+    for output in ("confidence", "entropy", "margin"):
+        assert sum(dict(bins(samples, "hornpipe_output_bin_total", model="digits", output=output)).values()) == 600
 
     version = {"model": "diabetes", "version": "1"}
     assert value(samples, "hornpipe_predictions_total", **version, label="") == len(values)
@@ -272,6 +272,34 @@ def test_metrics_count_confidence_labels_and_values(serve: Serve, digits: Kind, 
         values
     )
     assert sum(dict(bins(samples, "hornpipe_input_bin_total", model="diabetes", feature="bmi")).values()) == len(values)
+
+
+def test_what_pictures_and_texts_look_like_is_counted(serve: Serve, digits: Kind, texts: Kind) -> None:
+    client = serve()
+    pictures = np.concatenate([digits.encoded.image[:100], 255 - digits.encoded.image[:100]])
+    predictions(client, "digits", *({"picture": {"b64": encode_png(picture)}} for picture in pictures))
+    predictions(client, "texts", *({"body": "storm rain cloud wind snow"} for _ in range(7)))
+    predictions(client, "texts", {"body": "floccinaucinihilipilification", "title": "x" * 199}, {"body": "..."})
+    samples = scrape(client)
+
+    def counted(model: str, feature: str) -> dict[str, float]:
+        return dict(bins(samples, "hornpipe_input_bin_total", model=model, feature=feature))
+
+    baseline, whole = digits.bundle.manifest.drift.inputs, pictures.reshape(200, -1)
+    assert set(baseline) == {f"picture.{each}" for each in ("mean", "contrast", "sharpness", "dark", "bright")}
+    seen = {"mean": whole.mean(axis=1), "dark": (whole == 0).mean(axis=1), "bright": (whole == 255).mean(axis=1)}
+    for name, values in seen.items():
+        edges = np.array(baseline[f"picture.{name}"].edges)
+        inner = np.histogram(values.astype(np.float32), edges)[0].tolist()
+        expected = [(values < edges[0]).sum(), *inner, (values > edges[-1]).sum(), 0, 0]
+        assert list(counted("digits", f"picture.{name}").values()) == expected
+    assert counted("digits", "picture.mean")["above"] == 100
+
+    lengths, unknown = counted("texts", "body.length"), counted("texts", "body.unknown")
+    shortest = min(len(row["body"]) for row in texts.rows)
+    assert (lengths["below"], sum(lengths.values())) == (sum(n < shortest for n in (26,) * 7 + (29, 3)), 9)
+    assert (counted("texts", "title.length")["missing"], counted("texts", "title.length")["above"]) == (8, 1)
+    assert (unknown["above"], unknown["missing"], sum(unknown.values())) == (1, 1, 9)
 
 
 def test_pictures_are_not_held_until_they_are_counted(digits: Kind) -> None:
