@@ -21,6 +21,9 @@ Shares = NDArray[np.float64]
 # times too often. PromQL: clamp_max(rows * ratio, 0.5).
 SMOOTHING = 0.5
 
+# Training smooths its ratios, so none is 0; a manifest from elsewhere may have one.
+LEAST_RATIO = 1e-9
+
 # Below this PSI nobody would act, however sure the difference is: the usual rule of credit scoring (Siddiqi, Credit
 # Risk Scorecards, 2006). Above about 500 rows of ten bins this decides, below it what follows.
 NOTICEABLE = 0.1
@@ -58,7 +61,7 @@ class Drift(NamedTuple):
 
 def drift(counts: Counts, baseline: Sequence[float], baseline_rows: int) -> Drift:
     """Of a window's counts by bin, from a baseline of smoothed ratios that so many rows have made."""
-    then, rows = np.array(baseline, np.float64), int(counts.sum())
+    then, rows = np.maximum(baseline, LEAST_RATIO), int(counts.sum())
     now = shares(counts, then)
     return Drift(
         psi(now, then),
@@ -82,6 +85,12 @@ def shares(counts: Counts, baseline: Shares) -> Shares:
 def psi(now: Shares, baseline: Shares) -> float:
     """The population stability index, sum of (p - q) ln(p / q): symmetric, 0 for equal shares, without an upper end."""
     return float(np.sum((now - baseline) * np.log(now / baseline)))
+
+
+def part(count: int, rows: int, ratio: float) -> float:
+    """What one bin adds to the PSI, about: for telling which adds most."""
+    share = (count + min(SMOOTHING, rows * ratio)) / max(1, rows)
+    return (share - ratio) * math.log(share / ratio) if share > 0 < ratio else 0.0
 
 
 def jensen_shannon(now: Shares, baseline: Shares) -> float:

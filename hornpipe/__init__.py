@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hornpipe import routing, serving, training
+from hornpipe import drift, routing, serving, training
 
-COMMANDS = (*training.COMMANDS, *serving.COMMANDS, *routing.COMMANDS)
+COMMANDS = (*training.COMMANDS, *serving.COMMANDS, *routing.COMMANDS, *drift.COMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from contract.errors import HornpipeError
 from contract.features import Problem, show
 from service import openapi
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, answer_to, body, body_of
-from service.routes import docs, feedback, models
+from service.routes import docs, drift, feedback, models
 from service.state import ServiceState
 
 log = logging.getLogger("hornpipe")
@@ -38,6 +38,7 @@ def create_api(state: ServiceState) -> FastAPI:
     api.include_router(docs.router)
     api.include_router(models.router)
     api.include_router(feedback.router)
+    api.include_router(drift.router)
     api.openapi = lambda: openapi.describe(api, state.registry)  # type: ignore[method-assign]  # its documented way
     return api
 

@@ -26,7 +26,8 @@ from service.routes.tfserving import TensorFlowServing
 from service.server import limits
 from service.settings import Settings
 from service.state import ServiceState
-from service.store import Store
+from service.store import OwnMemory, Store
+from service.windows import Windows
 
 if TYPE_CHECKING:
     from service.kept import Kept
@@ -42,7 +43,9 @@ def create_app(
     SettingsError where the prediction log's folder cannot be written to.
     """
     registry = Registry(settings)
+    store = store or OwnMemory()
     metrics = Metrics(registry.monitors, registry.loaded, store, gpus or Gpus())
+    windows = Windows(store, metrics.watches, settings.state_dir or store.folder)
     metrics.declare(predict.PATH, always=True)
     registry.attach(metrics)
     inference = Inference(registry, metrics, settings.threads, settings.max_rows)
@@ -55,7 +58,9 @@ def create_app(
     table = hot_paths(inference, readiness, settings, front)
     dispatch = WithoutPreflights(table) if cors is not None else table
     return Application(
-        ServiceState(settings, registry, readiness, inference, metrics, front, dispatch, limits(settings), kept)
+        ServiceState(
+            settings, registry, readiness, inference, metrics, front, dispatch, limits(settings), kept, windows
+        )
     )
 
 

@@ -55,10 +55,13 @@ class Application:
         await receive()
         # By now every route is declared. Models load in the background: /healthz answers at once.
         self.state.metrics.prepare(NO_MODEL)
+        self.state.windows.restore()
         if self.state.kept is not None:
             self.state.kept.start()
-        tasks = [asyncio.create_task(self.state.registry.watch()), asyncio.create_task(self._prepare())]
-        tasks[0].add_done_callback(_log_death)
+        running = (self.state.registry.watch(), self._prepare(), self.state.windows.run())
+        tasks = [asyncio.create_task(each) for each in running]
+        for task in tasks:
+            task.add_done_callback(_log_death)
         lag = LoopLag(self.state.metrics.late)
         lag.start()
         await send({"type": "lifespan.startup.complete"})
@@ -68,6 +71,7 @@ class Application:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self.state.windows.close()
         self.state.registry.close()
         self.state.inference.close()
         if self.state.kept is not None:
@@ -86,4 +90,5 @@ class Application:
 
 def _log_death(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
-        log.critical("watching the models folder has died; restart the service", exc_info=task.exception())
+        name = getattr(task.get_coro(), "__qualname__", "a task")
+        log.critical("%s has died; restart the service", name, exc_info=task.exception())

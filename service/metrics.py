@@ -53,6 +53,7 @@ from service.ledger import KEPT, LOADED, PROCESS, QUEUED, STATE, VARIANT, Block,
 from service.monitor import Monitor, Tally
 from service.scrape import Scrape
 from service.store import Key, OwnMemory, Store
+from service.watch import Watch
 
 log = logging.getLogger("hornpipe.metrics")
 
@@ -138,8 +139,8 @@ class Metrics:
         self._requests: dict[tuple[str, str, str], tuple[Counters, int]] = {}
         self._tallies: dict[Key, Tally] = {}
         self._traces: dict[Key, int] = {}
-        self._scrape: Scrape | None = None
         self._sources: list[Callable[[], None]] = []
+        self._scrape: Scrape | None = None
 
     def declare(self, route: str, *, always: bool = False) -> None:
         """Let requests be counted by this route; its series are there from its first request on, or always.
@@ -150,11 +151,11 @@ class Metrics:
             raise RuntimeError(f"the route {route} must be declared before the first model is prepared")
         self._routes[route] = always or self._routes.get(route, False)
 
-    def prepare(self, model: str) -> None:
     def attach(self, source: Callable[[], None]) -> None:
         """Call it before whatever has been counted is looked at: it tells what became of predictions that are kept."""
         self._sources.append(source)
 
+    def prepare(self, model: str) -> None:
         """Make every series of a model, at 0; `NO_MODEL` has those of requests that name none."""
         if model in self._counters:
             return
@@ -203,7 +204,6 @@ class Metrics:
         """Rows of a request that were copied to a shadow version, or would have been."""
         self._count(model, rows, SHADOW_ROWS, result)
 
-    def publish(self) -> None:
     def logged(self, model: str, result: LogResult, rows: int) -> None:
         """Rows that were to be in the prediction log."""
         self._count(model, rows, LOGGED, result)
@@ -212,13 +212,14 @@ class Metrics:
         """Labels that came; of no model where the prediction is not known."""
         self._count(model, labels, FEEDBACK, result)
 
+    def publish(self) -> None:
         """Let scrapes of other workers see what is no count: what is loaded, and how many rows wait.
 
         Versions that have left the registry are let go of.
         """
-        serving = list(self._serving())
         for source in self._sources:
             source()
+        serving = list(self._serving())
         queued = dict.fromkeys(self._counters, 0)
         for each in serving:
             queued[each.manifest.name] += each.rows_waiting
@@ -234,12 +235,16 @@ class Metrics:
             if served is not None:
                 tally.ledger.state[VARIANT] = [each.name for each in served.manifest.variants].index(served.variant)
 
+    def watches(self) -> dict[Key, Watch]:
+        """Of the versions that are counted here."""
+        return {key: tally.watch for key, tally in self._tallies.items()}
+
     async def scrape(self) -> str:
         """All samples of all workers, in Prometheus' text format."""
         self.publish()
         if self._scrape is None:
             self._scrape = Scrape(self._store, self._layout(of_model=True), self._layout(of_model=False), self._gpus)
-        return await self._scrape.text({key: tally.watch for key, tally in self._tallies.items()})
+        return await self._scrape.text(self.watches())
 
     def settle(self) -> None:
         """Everything is loaded that will be: of what a dead worker has left here, only that is exported still."""
@@ -280,21 +285,16 @@ class Metrics:
         if of_model not in self._layouts:
             groups = [_by_route(route, always) for route, always in self._routes.items()]
             groups.append(Group(REJECTED, tuple((reason,) for reason in REASONS)))
+            groups += _of_kept(of_model=of_model, always=bool(self._sources))
             self._layouts[of_model] = Layout((*groups, *(_of_model() if of_model else _of_none())))
         return self._layouts[of_model]
 
 
 def _by_route(route: str, always: bool) -> Group:
-            groups += _of_kept(of_model=of_model, always=bool(self._sources))
     labels = tuple((route, outcome) for outcome in OUTCOMES)
     return Group(REQUEST_SECONDS, labels, SECONDS, NANOSECONDS, always)
 
 
-def _of_none() -> tuple[Group, ...]:
-    return (Group(LOOP_LAG, ((),), LAG_SECONDS, NANOSECONDS),)
-
-
-def _of_model() -> tuple[Group, ...]:
 def _of_kept(*, of_model: bool, always: bool) -> tuple[Group, ...]:
     """Of predictions that are kept: there at 0 where any shall be."""
     if not of_model:
@@ -305,6 +305,11 @@ def _of_kept(*, of_model: bool, always: bool) -> tuple[Group, ...]:
     )
 
 
+def _of_none() -> tuple[Group, ...]:
+    return (Group(LOOP_LAG, ((),), LAG_SECONDS, NANOSECONDS),)
+
+
+def _of_model() -> tuple[Group, ...]:
     return (
         Group(STAGE_SECONDS, tuple((stage,) for stage in STAGES), SECONDS, NANOSECONDS),
         Group(BATCH_ROWS, ((),), ROWS),

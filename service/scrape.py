@@ -69,10 +69,9 @@ class Scrape:
             return
         self._versions[key] = text
         watch = text.watch
-        blocks = _blocks(found, watch.type, watch.digest)
-        if blocks:
-            ledgers = ((Ledger(block, shared=self._store.shared), noted_in(block)) for block in blocks)
-            text.fill(page, *_total(watch.read(ledger, noted) for ledger, noted in ledgers))
+        total = version_total(found, watch, shared=self._store.shared)
+        if total is not None:
+            text.fill(page, *total)
         manifest = watch.manifest
         runtimes = [int(each.state[PROCESS]) for each in found if each.alive and each.state[PROCESS]]
         if runtimes:
@@ -94,7 +93,13 @@ class Scrape:
             return None
 
 
-def _blocks(found: list[Found], layout: np.dtype[np.void], digest: int) -> list[Block]:
+def version_total(found: Iterable[Found], watch: Watch, *, shared: bool) -> tuple[Counts, Sums] | None:
+    """What all workers have counted of a version; None when it has not begun."""
+    ledgers = [(Ledger(each, shared=shared), noted_in(each)) for each in _blocks(found, watch.type, watch.digest)]
+    return _total(watch.read(*each) for each in ledgers) if ledgers else None
+
+
+def _blocks(found: Iterable[Found], layout: np.dtype[np.void], digest: int) -> list[Block]:
     return [block for each in found if (block := each.block(layout, digest)) is not None]
 
 

@@ -35,7 +35,8 @@ class SharedFolder:
     shared = True
 
     def __init__(self, folder: Path, slot: int) -> None:
-        self._folder = folder
+        self._folder = self.folder = folder
+        self.run = str(folder)
         self._slot = folder / str(slot)
         self._supervisor = os.getppid()
         self._slot.mkdir(exist_ok=True)

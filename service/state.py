@@ -10,6 +10,7 @@ from service.protocol import Dispatch, Limits
 from service.readiness import Readiness
 from service.registry import Registry
 from service.settings import Settings
+from service.windows import Windows
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -30,6 +31,7 @@ class ServiceState:
     dispatch: Dispatch
     limits: Limits
     kept: "Kept | None"
+    windows: Windows
 
 
 def state_of(app: "FastAPI") -> ServiceState:

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +58,15 @@ class Life(NamedTuple):
 
 
 class Store(Protocol):
-    """The blocks of this process, and a view of those of all that serve beside it."""
+    """The blocks of this process, and a view of those of all that serve beside it. Counts of the same `run` go on from
+    one another; `folder` is where all that serve have files, until the last of them ends."""
 
     @property
     def shared(self) -> bool: ...
+    @property
+    def run(self) -> str: ...
+    @property
+    def folder(self) -> Path | None: ...
 
     def open(self, key: Key, layout: np.dtype[np.void], digest: int, text: bytes = b"") -> Block:
         """This process's block; one that is there is taken over. Others can read the `text`. Raises OSError."""
@@ -83,8 +90,10 @@ class OwnMemory:
     """The blocks of a process that serves alone."""
 
     shared = False
+    folder = None
 
     def __init__(self) -> None:
+        self.run = uuid4().hex
         self._blocks: dict[Key, tuple[Block, bytes]] = {}
 
     def open(self, key: Key, layout: np.dtype[np.void], digest: int, text: bytes = b"") -> Block:
