@@ -1,0 +1,75 @@
+"""A retraining job as everybody sees it: who asked for what and why, how far it is, and what came of it."""
+
+from typing import Any, Literal, get_args
+
+from pydantic import Field, FiniteFloat
+
+from contract.manifest import Name
+from contract.part import Many, Part
+
+# refused: it was trained, and the gate did not let it pass. failed: it was not trained, for a reason that is said.
+State = Literal["queued", "running", "succeeded", "refused", "failed", "cancelled"]
+STATES: tuple[State, ...] = get_args(State)
+OPEN: tuple[State, ...] = ("queued", "running")
+
+Cause = Literal["person", "schedule", "drift", "labels", "quality"]
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+
+# Many lines of a config, far from a file that fills the disk.
+LONGEST_CONFIG = 200_000
+LONGEST_WORD = 1000
+
+
+class Order(Part):
+    """What is asked for. `config` is the text of a training config, as it was when it was asked: a retry trains the
+    same. `overrides` are KEY=VALUE, as `hornpipe train --set` takes them."""
+
+    model: Name
+    config: str = Field(min_length=1, max_length=LONGEST_CONFIG)
+    overrides: Many[str] = ()
+    cause: Cause
+    asked_by: str = Field(max_length=LONGEST_WORD)
+    why: str = Field(max_length=LONGEST_WORD)
+    most_attempts: int = Field(default=3, ge=1, le=100)
+
+
+class Progress(Part):
+    """How far a running job is. `eta` is in seconds from when it was said, None where nothing can be said yet."""
+
+    stage: str = Field(default="", max_length=LONGEST_WORD)
+    epoch: int | None = None
+    epochs: int | None = None
+    loss: FiniteFloat | None = None
+    eta: FiniteFloat | None = None
+
+
+class Job(Part):
+    """A row of the job table. Times are in seconds since 1970; `attempts` counts claims, the running one included.
+
+    `token` is another one with every claim. `lease_until` is until when its worker is believed to live. `result` has
+    the version that was made and what the gate said; `error` says why there is none.
+    """
+
+    id: int
+    state: State
+    order: Order
+    attempts: int
+    asked_at: float
+    not_before: float
+    worker: str | None = None
+    token: int = 0
+    lease_until: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    cancelling: bool = False
+    progress: Progress = Progress()
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Line(Part):
+    """A line of a job's log; `number` rises."""
+
+    number: int
+    at: float
+    text: str

@@ -1,0 +1,303 @@
+"""The job table: one job for one worker, whoever asks, dies or comes back."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.job import Order, Progress
+from contract.jobs import MOST_LINES, JobError, Jobs, OpenJob, UnknownJob
+from tests.waiting import wait_until
+
+LEASE = 60.0
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "jobs.sqlite"
+
+
+@pytest.fixture
+def jobs(path: Path, clock: Clock) -> Iterator[Jobs]:
+    table = Jobs(path, clock)
+    yield table
+    table.close()
+
+
+def order(model: str = "flights", **changes: object) -> Order:
+    given = {"model": model, "config": "[data]", "cause": "person", "asked_by": "ann", "why": "a new month"}
+    return Order(**given | changes)
+
+
+def test_a_job_goes_its_way(jobs: Jobs, clock: Clock) -> None:
+    asked = jobs.ask(order(overrides=("training.epochs=3",)))
+    assert (asked.state, asked.attempts, asked.asked_at) == ("queued", 0, clock.now)
+
+    clock.now += 5
+    claimed = jobs.claim("w1", LEASE)
+    assert claimed is not None
+    assert (claimed.id, claimed.state, claimed.worker, claimed.attempts) == (asked.id, "running", "w1", 1)
+    assert claimed.lease_until == clock.now + LEASE
+    assert claimed.order == asked.order
+
+    clock.now += 50
+    assert jobs.renew(claimed, LEASE, Progress(stage="fit", epoch=2, epochs=10, loss=0.5, eta=40.0)) == "go on"
+    assert jobs.get(asked.id).progress.epoch == 2
+    assert jobs.renew(claimed, LEASE) == "go on"
+    assert jobs.get(asked.id).progress.epoch == 2
+
+    clock.now += 50
+    assert jobs.end(claimed, "succeeded", {"version": 7})
+    ended = jobs.get(asked.id)
+    assert (ended.state, ended.result, ended.worker, ended.ended_at) == ("succeeded", {"version": 7}, None, clock.now)
+    assert jobs.claim("w1", LEASE) is None
+
+
+def test_a_model_has_one_open_job(jobs: Jobs) -> None:
+    first = jobs.ask(order())
+    with pytest.raises(OpenJob, match=f"flights already has an open job, number {first.id}"):
+        jobs.ask(order())
+    jobs.ask(order("digits"))
+    claimed = jobs.claim("w", LEASE)
+    assert claimed is not None
+    with pytest.raises(OpenJob):
+        jobs.ask(order())
+    jobs.end(claimed, "refused", {"version": 2}, "worse than production")
+    assert jobs.ask(order()).id > first.id
+
+
+def test_the_oldest_is_claimed_first_and_each_once(jobs: Jobs) -> None:
+    asked = [jobs.ask(order(f"m{i}")).id for i in range(5)]
+    claimed = [jobs.claim("w", LEASE) for _ in range(6)]
+
+    assert [job.id for job in claimed if job] == asked
+    assert claimed[5] is None
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_its_worker_is_told(jobs: Jobs, clock: Clock) -> None:
+    jobs.ask(order())
+    first = jobs.claim("w1", LEASE)
+    assert first is not None
+    clock.now += LEASE
+    assert jobs.claim("w2", LEASE) is None  # until then it is believed to live
+    clock.now += 1
+    second = jobs.claim("w2", LEASE)
+
+    assert second is not None
+    assert (second.id, second.worker, second.attempts) == (first.id, "w2", 2)
+    assert "w1 was not heard of" in (second.error or "")
+    assert jobs.renew(first, LEASE) == "lost"
+    assert not jobs.end(first, "succeeded", {"version": 1})
+    assert not jobs.put_back(first, "late")
+    assert jobs.get(first.id) == second
+
+
+def test_a_job_that_kills_its_workers_fails_and_blocks_nobody(jobs: Jobs, clock: Clock) -> None:
+    poisoned, sound = jobs.ask(order("a", most_attempts=3)), jobs.ask(order("b"))
+    for attempt in (1, 2, 3):
+        job = jobs.claim(f"w{attempt}", LEASE)
+        assert job is not None
+        if attempt == 1:
+            assert job.id == poisoned.id
+        clock.now += LEASE + 1
+        if job.id == sound.id:
+            jobs.end(job, "succeeded")
+    while (job := jobs.claim("last", LEASE)) is not None:
+        if job.id == sound.id:
+            assert jobs.end(job, "succeeded")
+        clock.now += LEASE + 1
+
+    failed = jobs.get(poisoned.id)
+    assert (failed.state, failed.attempts) == ("failed", 3)
+    assert "attempt 3, the last" in (failed.error or "")
+    assert jobs.get(sound.id).state == "succeeded"
+
+
+def test_what_may_pass_is_tried_again_after_growing_pauses(jobs: Jobs, clock: Clock) -> None:
+    jobs.ask(order(most_attempts=3))
+    pauses = []
+    for _ in range(2):
+        job = jobs.claim("w", LEASE)
+        assert job is not None
+        assert jobs.put_back(job, "no memory")
+        assert jobs.claim("w", LEASE) is None
+        pauses.append(jobs.get(job.id).not_before - clock.now)
+        clock.now += pauses[-1]
+    last = jobs.claim("w", LEASE)
+    assert last is not None
+    assert jobs.put_back(last, "no memory")
+
+    assert pauses == [30.0, 60.0]
+    assert (jobs.get(last.id).state, jobs.get(last.id).error) == ("failed", "no memory (attempt 3, the last)")
+
+
+def test_a_worker_that_is_told_to_end_gives_its_job_back_as_it_was(jobs: Jobs) -> None:
+    jobs.ask(order(most_attempts=1))
+    for worker in ("w1", "w2", "w3"):
+        job = jobs.claim(worker, LEASE)
+        assert job is not None
+        assert job.attempts == 1
+        assert jobs.put_back(job, "the worker was stopped", at_once=True)
+
+
+def test_cancelling_before_while_and_after(jobs: Jobs, clock: Clock) -> None:
+    queued = jobs.ask(order("a"))
+    assert jobs.cancel(queued.id).state == "cancelled"
+    with pytest.raises(JobError, match="has ended: cancelled"):
+        jobs.cancel(queued.id)
+
+    running = jobs.ask(order("b"))
+    job = jobs.claim("w", LEASE)
+    assert job is not None
+    assert jobs.cancel(running.id).state == "running"
+    assert jobs.renew(job, LEASE) == "stop"
+    assert jobs.end(job, "cancelled")
+
+    silent = jobs.ask(order("c"))
+    assert jobs.claim("w", LEASE) is not None
+    jobs.cancel(silent.id)
+    clock.now += LEASE + 1
+    assert jobs.claim("w2", LEASE) is None
+    assert jobs.get(silent.id).state == "cancelled"
+    with pytest.raises(UnknownJob, match="no job 99"):
+        jobs.cancel(99)
+
+
+def test_once_more_is_a_new_job_of_the_same_order(jobs: Jobs) -> None:
+    first = jobs.ask(order(overrides=("training.epochs=3",), cause="drift", asked_by="alertmanager"))
+    with pytest.raises(JobError, match="has not ended"):
+        jobs.retry(first.id, "bob")
+    job = jobs.claim("w", LEASE)
+    assert job is not None
+    jobs.end(job, "failed", error="no data")
+    again = jobs.retry(first.id, "bob")
+
+    assert again.id != first.id
+    assert (again.order.config, again.order.overrides) == (first.order.config, first.order.overrides)
+    assert (again.order.cause, again.order.asked_by, again.order.why) == ("person", "bob", "job 1 once more")
+
+
+def test_lists_by_model_and_state_the_newest_first(jobs: Jobs) -> None:
+    for model in ("a", "b", "c"):
+        jobs.ask(order(model))
+    jobs.cancel(2)
+
+    assert [job.order.model for job in jobs.newest()] == ["c", "b", "a"]
+    assert [job.order.model for job in jobs.newest(state="queued")] == ["c", "a"]
+    assert [job.id for job in jobs.newest(model="b")] == [2]
+    assert len(jobs.newest(most=1)) == 1
+
+
+def test_the_log_is_read_on_from_where_one_was_and_is_bounded(jobs: Jobs) -> None:
+    number, other = jobs.ask(order("a")).id, jobs.ask(order("b")).id
+    jobs.write(number, ["one", "two"])
+    jobs.write(other, ["of another"])
+    read = jobs.lines(number)
+    jobs.write(number, ["three"])
+
+    assert [line.text for line in read] == ["one", "two"]
+    assert [line.text for line in jobs.lines(number, after=read[-1].number)] == ["three"]
+    jobs.write(number, [str(i) for i in range(MOST_LINES)])
+    assert [line.text for line in jobs.lines(number)] == [str(i) for i in range(MOST_LINES)]
+    assert [line.text for line in jobs.lines(other)] == ["of another"]
+
+
+def test_what_is_no_job_table_is_said(tmp_path: Path) -> None:
+    text = tmp_path / "jobs.sqlite"
+    text.write_text("no database\n" * 100)
+    with pytest.raises(JobError, match="cannot be opened: file is not a database"):
+        Jobs(text)
+    with pytest.raises(JobError, match="cannot be opened"):
+        Jobs(text / "below" / "jobs.sqlite")
+
+
+def test_a_full_disk_changes_nothing_and_is_said(path: Path, clock: Clock) -> None:
+    table = Jobs(path, clock)
+    first = table.ask(order("a"))
+    table._file.execute(f"PRAGMA max_page_count = {table._file.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(JobError, match="cannot be written: database or disk is full"):
+        table.write(first.id, ["x" * 1900] * 400)
+
+    assert table.lines(first.id) == []
+    assert table.claim("w", LEASE) is not None
+    table.close()
+
+
+WORKER = """
+    import sys
+    from pathlib import Path
+    from contract.jobs import Jobs
+
+    jobs, name, lease, idle = Jobs(Path(sys.argv[1])), sys.argv[2], float(sys.argv[3]), 0
+    while idle < 50:
+        job = jobs.claim(name, lease)
+        if job is None:
+            idle += 1
+            continue
+        idle = 0
+        jobs.write(job.id, [name])
+        jobs.renew(job, lease)
+        jobs.end(job, "succeeded", {"by": name})
+"""
+
+
+def start_worker(path: Path, name: str, lease: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER), str(path), name, str(lease)])
+
+
+def test_eight_processes_never_run_one_job_twice(path: Path) -> None:
+    with_table = Jobs(path)
+    asked = {with_table.ask(order(f"m{i}")).id for i in range(100)}
+    workers = [start_worker(path, f"w{i}", LEASE) for i in range(8)]
+    assert [worker.wait(timeout=120) for worker in workers] == [0] * 8
+
+    done = with_table.newest(state="succeeded", most=1000)
+    assert {job.id for job in done} == asked
+    assert {job.attempts for job in done} == {1}
+    for job in done:
+        assert [line.text for line in with_table.lines(job.id)] == [(job.result or {})["by"]]
+    assert len(Counter((job.result or {})["by"] for job in done)) > 1  # they did share the work
+    with_table.close()
+
+
+def test_workers_that_are_killed_at_any_moment_lose_no_job(path: Path) -> None:
+    table, dice = Jobs(path), random.Random(5)
+    asked = {table.ask(order(f"m{i}", most_attempts=100)).id for i in range(90)}
+    for turn in range(6):
+        worker = start_worker(path, f"killed{turn}", 1.0)
+        enough = 12 * turn + dice.randrange(1, 12)
+        wait_until(
+            lambda most=enough: len(table.newest(state="succeeded", most=1000)) >= most, "some are done", seconds=60
+        )
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+    last = start_worker(path, "last", 1.0)
+    wait_until(lambda: len(table.newest(state="succeeded", most=1000)) == len(asked), "all are done", seconds=60)
+    last.wait(timeout=60)
+
+    assert {job.id for job in table.newest(state="succeeded", most=1000)} == asked
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    table.close()
