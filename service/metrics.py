@@ -51,7 +51,7 @@ from service.instruments import (
 )
 from service.ledger import KEPT, LOADED, PROCESS, QUEUED, STATE, VARIANT, Block, zeros
 from service.monitor import Monitor, Tally
-from service.scrape import Scrape
+from service.scrape import Fill, Scrape
 from service.store import Key, OwnMemory, Store
 from service.watch import Watch
 
@@ -140,6 +140,7 @@ class Metrics:
         self._tallies: dict[Key, Tally] = {}
         self._traces: dict[Key, int] = {}
         self._sources: list[Callable[[], None]] = []
+        self._shown: list[Fill] = []
         self._scrape: Scrape | None = None
 
     def declare(self, route: str, *, always: bool = False) -> None:
@@ -154,6 +155,10 @@ class Metrics:
     def attach(self, source: Callable[[], None]) -> None:
         """Call it before whatever has been counted is looked at: it tells what became of predictions that are kept."""
         self._sources.append(source)
+
+    def show(self, fill: Fill) -> None:
+        """Let a scrape have samples of things that are not counted here."""
+        self._shown.append(fill)
 
     def prepare(self, model: str) -> None:
         """Make every series of a model, at 0; `NO_MODEL` has those of requests that name none."""
@@ -244,7 +249,7 @@ class Metrics:
         self.publish()
         if self._scrape is None:
             self._scrape = Scrape(self._store, self._layout(of_model=True), self._layout(of_model=False), self._gpus)
-        return await self._scrape.text(self.watches())
+        return await self._scrape.text(self.watches(), self._shown)
 
     def settle(self) -> None:
         """Everything is loaded that will be: of what a dead worker has left here, only that is exported still."""

@@ -34,7 +34,8 @@ def usage(process: int) -> Usage | None:
     try:
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
         limits = (folder / "limits").read_text().splitlines()
-        files = len(list((folder / "fd").iterdir())) if fields[0] != "Z" else 0  # one that has ended tells the rest
+        # One that has ended, and that nobody has waited for, tells the rest.
+        files = sum(1 for _ in os.scandir(folder / "fd")) if fields[0] != "Z" else 0
     except OSError:
         return None
     most = next((line.split()[3] for line in limits if line.startswith("Max open files")), "0")
@@ -49,20 +50,27 @@ def usage(process: int) -> Usage | None:
     )
 
 
-def text(processes: Iterable[int], supervisor: int | None, runtimes: Iterable[int] = ()) -> str:
+def text(processes: Iterable[int], supervisor: int | None) -> str:
     """Samples of all processes together; of those that a supervisor has started, when there is one.
 
-    `runtimes` are processes that any of these has started. Their time is counted while they live, because afterwards
-    it is their parent's: it would all seem to have been used in that moment.
+    What they have started is part of it while it lives: its time is theirs afterwards, and would all seem to have been
+    used in that moment.
     """
-    processes = tuple(processes)
-    used = [each for process in processes if (each := usage(process)) is not None and supervisor in (None, each.parent)]
-    used += [each for process in set(runtimes) if (each := usage(process)) is not None and each.parent in processes]
-    if supervisor is not None and (own := usage(supervisor)) is not None:
-        used.append(own)
-    if not used:
-        return ""
-    return "".join(_samples(used))
+    parents = [each for each in processes if (own := usage(each)) is not None and supervisor in (None, own.parent)]
+    parents += [] if supervisor is None else [supervisor]
+    family = {*parents, *(child for parent in parents for child in children(parent))}
+    used = [own for each in family if (own := usage(each)) is not None]
+    return "".join(_samples(used)) if used else ""
+
+
+def children(process: int) -> set[int]:
+    """Of any of its threads. Empty where the system does not tell."""
+    tasks = Path("/proc") / str(process) / "task"
+    try:
+        threads = list(tasks.iterdir())
+    except OSError:
+        return set()
+    return {int(child) for thread in threads for child in _read(thread / "children").split()}
 
 
 def _samples(used: list[Usage]) -> Iterator[str]:
@@ -79,6 +87,14 @@ def _samples(used: list[Usage]) -> Iterator[str]:
     yield sample("process_open_fds", "gauge", "Open files of all processes.", sum(each.files for each in used))
     most = "Files that all processes may have open."
     yield sample("process_max_fds", "gauge", most, sum(each.most_files for each in used))
+
+
+def _read(path: Path) -> str:
+    """Nothing of what has ended meanwhile."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _boot() -> float:

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -20,6 +19,8 @@ from service.watch import Watch
 
 log = logging.getLogger("hornpipe.metrics")
 
+Fill = Callable[[Page], None]
+
 
 class Scrape:
     """Reads the blocks of a store. `of_model` and `of_none` are the layouts of requests with and without a model."""
@@ -31,8 +32,8 @@ class Scrape:
         self._of_none = of_none, ModelText(of_none)
         self._versions: dict[Key, VersionText] = {}
 
-    async def text(self, watches: Mapping[Key, Watch]) -> str:
-        """All samples; of versions that are not among `watches` the manifests are read.
+    async def text(self, watches: Mapping[Key, Watch], shown: Iterable[Fill] = ()) -> str:
+        """All samples, and what is `shown` besides; of versions that are not among `watches` the manifests are read.
 
         The event loop may take other turns between models, so that nobody waits for all of them.
         """
@@ -50,8 +51,9 @@ class Scrape:
         page.sample(RESTARTS, (), life.restarts)
         for reading in await self._gpus.readings() if self._gpus is not None else ():
             page.sample(*reading)
-        runtimes = [int(each.state[PROCESS]) for each in chain.from_iterable(found.values()) if each.state[PROCESS]]
-        return page.text() + process.text(life.processes, life.supervisor, runtimes)
+        for fill in shown:
+            fill(page)
+        return page.text() + process.text(life.processes, life.supervisor)
 
     def _add_model(self, page: Page, model: str, found: list[Found]) -> None:
         layout, text = self._of_none if model == NO_MODEL else self._of_model

@@ -13,6 +13,8 @@ PROMETHEUS: Json = {"type": "prometheus", "uid": "prometheus"}
 # Of the model that Grafana 12 writes; older ones are brought up to date when they are loaded.
 SCHEMA_VERSION = 41
 COLUMNS = 24
+# Makes one table of the answers to several queries; rows that differ in nothing but a moment belong together.
+_MERGED = ({"id": "filterFieldsByName", "options": {"exclude": {"names": ["Time"]}}}, {"id": "merge", "options": {}})
 GREEN, YELLOW, RED, GRAY = "green", "yellow", "red", "text"
 Steps = tuple[tuple[float | None, str], ...]
 BY_DRIFT: Steps = ((None, GREEN), (0.5, YELLOW), (1, RED))
@@ -77,8 +79,8 @@ def table(
     names = {_value(number, len(queries)): name for number, name in enumerate(queries)}
     order = [*by, *names]
     panel["transformations"] = [
-        {"id": "merge", "options": {}},
-        _organize(names, hidden=["Time"], order=order),
+        *_MERGED,
+        _organize(names, hidden=[], order=order),
     ]
     overrides = [_override(name, {"unit": unit}) for name, unit in (units or {}).items()]
     if steps is not None:
@@ -99,11 +101,12 @@ def bars(title: str, queries: Mapping[str, str], x: str, order: str, about: str 
     panel = _panel("barchart", title, about, defaults, options | {"tooltip": {"mode": "multi", "sort": "none"}})
     panel["targets"] = [_now(number, query, "table") for number, query in enumerate(queries.values())]
     names = {_value(number, len(queries)): name for number, name in enumerate(queries)}
+    names |= {"Value": next(iter(queries))}  # while the others have no answer
     panel["transformations"] = [
-        {"id": "merge", "options": {}},
+        *_MERGED,
         {"id": "convertFieldType", "options": {"conversions": [{"targetField": order, "destinationType": "number"}]}},
         {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": order, "desc": False}]}},
-        _organize(names, hidden=["Time", order], order=[x, *names]),
+        _organize(names, hidden=[order], order=[x, *names]),
     ]
     if repeat:
         panel |= {"repeat": repeat, "repeatDirection": "h", "maxPerRow": 3}
@@ -123,7 +126,7 @@ def heat(title: str, query: str, legend: str, steps: Steps, about: str = "") -> 
 
 def variable(name: str, label: str, query: str, *, sort: int = 1, several: bool = False) -> Json:
     """What can be chosen above the panels. Sorted from A to Z; 4 is by number, the largest first."""
-    made: Json = {"type": "query", "name": name, "label": label, "datasource": PROMETHEUS, "definition": query}
+    made: Json = {"type": "query", "name": name, "label": label, "datasource": PROMETHEUS}
     made["query"] = {"query": query, "refId": name}
     made |= {"refresh": 2, "sort": sort, "multi": several, "includeAll": several, "hide": 0, "regex": ""}
     if several:
