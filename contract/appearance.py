@@ -9,8 +9,8 @@
     saturation  of colours, as HSV has it: the mean of (largest - least) / largest channel
     red, green, blue    the means of the channels: a lamp, a sensor, or channels in another order
 
-Values are those that the network gets, in the feature's own range. They are taken at no more than 16 x 16 places,
-evenly spread from edge to edge: how much of a picture is dark is seen in 256 pixels as well, and a large picture costs
+Values are those that the network gets, in the feature's own range. They are taken at no more than 12 x 12 places,
+evenly spread from edge to edge: how much of a picture is dark is seen in 144 pixels as well, and a large picture costs
 as little as a small one. The neighbours of each place are the pixels next to it, so that what is blurred shows.
 """
 
@@ -24,7 +24,7 @@ from contract.watched import OF_COLOURS, OF_GREY
 
 Values = NDArray[np.float32]
 
-PLACES_A_SIDE = 16
+PLACES_A_SIDE = 12
 # Pictures measured at once: what is made of them on the way stays in the processor's cache.
 BLOCK = 64
 

@@ -21,23 +21,23 @@ class Statistics:
     def __init__(self, encoder: Encoder, labels: Collection[str], words: Mapping[str, Collection[str]]) -> None:
         found = [each for each in watched.statistics(encoder.features) if each.label in labels]
         self.labels = tuple(each.label for each in found)
-        self._takes: list[tuple[list[int], Take]] = []
+        self._takes: list[tuple[slice, Take]] = []
         for i, each in enumerate(found):
             if each.name == watched.LENGTH:
-                self._takes.append(([i], partial(_lengths, _column(encoder, each.feature))))
+                self._takes.append((slice(i, i + 1), partial(_lengths, _column(encoder, each.feature))))
             elif each.name == watched.UNKNOWN_WORDS:
                 known = frozenset(words[each.feature])
-                self._takes.append(([i], partial(_unknown, _column(encoder, each.feature), known)))
+                self._takes.append((slice(i, i + 1), partial(_unknown, _column(encoder, each.feature), known)))
         picture = encoder.image_feature
-        if picture is not None:
+        if picture is not None and (mine := [i for i, each in enumerate(found) if each.feature == picture.name]):
             appearance = Appearance(picture)
-            places = {each.name: i for i, each in enumerate(found) if each.feature == picture.name}
-            taken = [appearance.names.index(name) for name in places]
-            if taken:
-                self._takes.append((list(places.values()), partial(_appearance, appearance, taken)))
+            columns = [appearance.names.index(found[i].name) for i in mine]
+            self._takes.append((slice(mine[0], mine[-1] + 1), partial(_appearance, appearance, columns)))
 
     def take(self, encoded: Encoded) -> Values:
         """[n, labels]; NaN for what is missing."""
+        if len(self._takes) == 1:
+            return self._takes[0][1](encoded)
         taken = np.empty((encoded.rows, len(self.labels)), np.float32)
         for columns, take in self._takes:
             taken[:, columns] = take(encoded)
@@ -64,4 +64,5 @@ def _texts(column: int, encoded: Encoded) -> list[str]:
 
 def _appearance(appearance: Appearance, columns: list[int], encoded: Encoded) -> Values:
     assert encoded.image is not None  # noqa: S101  # for the type checker: the encoder has a picture
-    return appearance.measure(encoded.image)[:, columns]
+    measured = appearance.measure(encoded.image)
+    return measured if len(columns) == measured.shape[1] else measured[:, columns]

@@ -11,9 +11,9 @@ from contract.appearance import Appearance
 from contract.kinds import ImageFeature
 from contract.watched import statistics
 
-COLOURS = ImageFeature(name="photo", shape=(16, 12, 3))
-GREY = ImageFeature(name="digit", shape=(9, 16, 1))
-FLOATS = ImageFeature(name="scan", shape=(16, 16, 3), dtype="float32", minimum=-1, maximum=1)
+COLOURS = ImageFeature(name="photo", shape=(12, 9, 3))
+GREY = ImageFeature(name="digit", shape=(9, 12, 1))
+FLOATS = ImageFeature(name="scan", shape=(12, 12, 3), dtype="float32", minimum=-1, maximum=1)
 
 
 def some(feature: ImageFeature, count: int = 5) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from contract import wording
 
-TRAINING = ["The storm, the rain", "Rain in Genève!", "a storm in GENÈVE", "", "—", "rare words"]
+TRAINING = ["The storm, the rain", "Rain in Genève!", "a storm (in) GENÈVE", "", "—", "rare words, don't"]
 
 
 def test_words_of_two_texts_are_known_the_most_frequent_first() -> None:
@@ -15,9 +15,25 @@ def test_words_of_two_texts_are_known_the_most_frequent_first() -> None:
 
 def test_what_is_no_word_of_training_is_unknown() -> None:
     known = frozenset(wording.known_words(TRAINING))
-    texts = ["Rain in genève", "snow in Genève", "snow: snow", "Storm/rain\nstorm", "", "—!"]
+    texts = ["Rain in genève", "snow in Genève", "snow: snow", "Storm, rain\nstorm", "r-a-i-n", "", "...!"]
 
-    np.testing.assert_allclose(wording.unknown_shares(texts, known), [0, 1 / 3, 1, 0, np.nan, np.nan])
+    np.testing.assert_allclose(wording.unknown_shares(texts, known), [0, 1 / 3, 1, 0, 0, np.nan, np.nan])
+
+
+def test_words_are_those_of_keras() -> None:
+    import keras
+
+    texts = [
+        *TRAINING,
+        "Don't [mix] {these}: a/b, c|d ~e `f` <g> @h #i $j %k ^l &m *n",
+        "tab\tand\nline  und über 3.14",
+    ]
+    layer = keras.layers.TextVectorization(output_mode="int")
+    layer.adapt(texts)
+    known = frozenset(layer.get_vocabulary()[2:])
+
+    assert wording.unknown_shares([text for text in texts if text], known).tolist() == [0] * (len(texts) - 1)
+    assert set(wording.known_words(texts * 2)) == {word.lower() for word in known}
 
 
 def test_lengths_are_characters_and_a_missing_text_has_none() -> None:
