@@ -36,6 +36,14 @@ DRAWS = 1000
 # One ranking a class, each a sort of all rows: of more classes it would take the service too long.
 MOST_RANKED = 100
 
+_OF_CLASSES = ("roc_auc", "log_loss", "brier", "calibration_error", "accuracy")
+# All that `measured` may find.
+MEASURED: dict[Kind, tuple[str, ...]] = {
+    "binary": (*_OF_CLASSES, "precision", "recall", "f1"),
+    "multiclass": (*_OF_CLASSES, "precision_macro", "recall_macro", "f1_macro"),
+    "regression": ("rmse", "mae"),
+}
+
 
 def measured(kind: Kind, labels: Labels, scores: Scores, threshold: float = 0.5) -> dict[str, Metric]:
     """Every metric that the rows define, with its interval; none of no rows. The values are those of

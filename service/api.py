@@ -13,7 +13,8 @@ from contract.errors import HornpipeError
 from contract.features import Problem, show
 from service import openapi
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, answer_to, body, body_of
-from service.routes import docs, drift, feedback, models
+from service.guard import describe
+from service.routes import docs, drift, feedback, models, quality
 from service.state import ServiceState
 
 log = logging.getLogger("hornpipe")
@@ -37,8 +38,9 @@ def create_api(state: ServiceState) -> FastAPI:
     api.state.service = state
     api.include_router(docs.router)
     api.include_router(models.router)
-    api.include_router(feedback.router)
     api.include_router(drift.router)
+    api.include_router(quality.router)
+    api.include_router(feedback.router)
     api.openapi = lambda: openapi.describe(api, state.registry)  # type: ignore[method-assign]  # its documented way
     return api
 
@@ -47,7 +49,9 @@ async def _on_own_error(request: Request, error: Exception) -> Response:
     request_id: str = request.state.request_id
     if answer_to(error) is INTERNAL:
         log.error("request %s failed", request_id, exc_info=error)
-    return _respond(*body_of(error, request_id), request_id)
+    response = _respond(*body_of(error, request_id), request_id)
+    response.headers.update({name.decode(): value.decode() for name, value in describe(error)})
+    return response
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from service.journal import Journal
 from service.logs import AccessLog
 from service.metrics import Metrics
 from service.protocol import HotEndpoint
+from service.quality_watch import QualityWatch
 from service.readiness import Readiness
 from service.registry import Registry
 from service.routes import containers, health, openinference, predict, tfserving
@@ -50,6 +51,8 @@ def create_app(
     registry.attach(metrics)
     inference = Inference(registry, metrics, settings.threads, settings.max_rows)
     kept = keep(settings, inference, metrics)
+    quality = QualityWatch(registry, windows, kept.labelled if kept else None, settings, store.folder)
+    metrics.show(quality.board.fill)
     journal = journal or Journal(AccessLog(None, 0.0))
     inference.traces = journal.traces
     cors = Cors(settings.cors_origins) if settings.cors_origins else None
@@ -59,7 +62,7 @@ def create_app(
     dispatch = WithoutPreflights(table) if cors is not None else table
     return Application(
         ServiceState(
-            settings, registry, readiness, inference, metrics, front, dispatch, limits(settings), kept, windows
+            settings, registry, readiness, inference, metrics, front, dispatch, limits(settings), windows, quality, kept
         )
     )
 

@@ -58,7 +58,7 @@ class Application:
         self.state.windows.restore()
         if self.state.kept is not None:
             self.state.kept.start()
-        running = (self.state.registry.watch(), self._prepare(), self.state.windows.run())
+        running = (self.state.registry.watch(), self._prepare(), self.state.windows.run(), self.state.quality.run())
         tasks = [asyncio.create_task(each) for each in running]
         for task in tasks:
             task.add_done_callback(_log_death)
@@ -72,6 +72,7 @@ class Application:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.state.windows.close()
+        self.state.quality.close()
         self.state.registry.close()
         self.state.inference.close()
         if self.state.kept is not None:

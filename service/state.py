@@ -7,6 +7,7 @@ from service.endpoint import Front
 from service.inference import Inference
 from service.metrics import Metrics
 from service.protocol import Dispatch, Limits
+from service.quality_watch import QualityWatch
 from service.readiness import Readiness
 from service.registry import Registry
 from service.settings import Settings
@@ -30,8 +31,9 @@ class ServiceState:
     front: Front
     dispatch: Dispatch
     limits: Limits
-    kept: "Kept | None"
     windows: Windows
+    quality: QualityWatch
+    kept: "Kept | None"
 
 
 def state_of(app: "FastAPI") -> ServiceState:

@@ -11,7 +11,7 @@ from scipy.special import expit, logit, softmax
 from scipy.stats import binomtest, norm
 
 from contract.quality import values
-from contract.quality_interval import mean, measured, wilson
+from contract.quality_interval import MEASURED, mean, measured, wilson
 
 
 def rows_of(kind, random, rows):
@@ -49,6 +49,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(kind):
     # Of 400 rows the bins of the calibration error hold noise as well: its truth is what 400 rows have on average.
     truth["calibration_error"] = np.mean([run["calibration_error"].value for run in runs]) if kind != KINDS[2] else 0
 
+    assert runs[0].keys() == set(MEASURED[kind])
     for name in runs[0]:
         held = np.mean([run[name].low <= truth[name] <= run[name].high for run in runs])
         assert 0.915 <= held <= 0.985, name
