@@ -8,9 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import keras
-import numpy as np
 
-from contract import bundle, histogram, proof, runtimes
+from contract import bundle, proof, runtimes
 from contract.bundle import Bundle
 from contract.estimate import Expectation
 from contract.evidence import Verdict
@@ -26,19 +25,18 @@ from contract.manifest import (
     MulticlassOutput,
     Output,
     RegressionOutput,
-    TensorsOutput,
     Variant,
 )
 from training import conversion, estimation, outliers, report, variants
 from training.assessment import Assessment
 from training.distributions import distributions
+from training.drift import baseline
 from training.golden import golden_examples
 from training.results import RESULTS
 from training.rows import Prepared
 from training.sections import TrainingConfig
 from training.signatures import packed_signature, raw_signature, with_raw_inputs, with_scores
 from training.silence import quiet
-from training.task import Scores
 
 MOST_SLICES = 10
 # What `hornpipe quantize` makes other variants from. The service never reads it.
@@ -91,7 +89,7 @@ def _manifest(
     """All but the verdict and the version's number, which it gets when it is published."""
     results = assessment.results
     output = _output(prepared, assessment)
-    drift = _drift_baseline(prepared, output, assessment)
+    drift = baseline(prepared, output, assessment.scores_validation)
     return Manifest(
         name=config.name,
         version=1,
@@ -143,36 +141,11 @@ def save(scores: keras.Model, encoder: Encoder, folder: Path) -> None:
     archive.write_out(str(folder), verbose=False)
 
 
-def _drift_baseline(prepared: Prepared, output: Output, assessment: Assessment) -> DriftBaseline:
-    """Input bins on training rows; output bins on validation rows, which the weights have not been fitted to."""
-    answers, encoder, rows = assessment.scores_validation, prepared.encoder, prepared.sample.encoded
-    words = histogram.fit_words(encoder, rows)
-    return DriftBaseline(
-        rows=len(prepared.sample),
-        inputs=histogram.fit_inputs(encoder, rows) | histogram.fit_statistics(encoder, rows, words),
-        outputs=histogram.fit_outputs(output, answers),
-        labels=_label_shares(output, answers),
-        words=words,
-    )
-
-
 def _expectation(
     prepared: Prepared, output: Output, drift: DriftBaseline, assessment: Assessment, config: TrainingConfig
 ) -> Expectation:
     bins, rows = drift.outputs[SCORES[output.name]], prepared.validation.labels
     return estimation.expectation(output, bins, rows, assessment.scores_validation, config.training.seed)
-
-
-def _label_shares(output: Output, answers: Scores) -> dict[str, float]:
-    match output:
-        case BinaryOutput():
-            positive = float((answers >= output.float32_threshold).mean())
-            return {output.negative: 1 - positive, output.positive: positive}
-        case MulticlassOutput():
-            counts = np.bincount(answers.argmax(axis=1), minlength=len(output.classes))
-            return {name: float(count / len(answers)) for name, count in zip(output.classes, counts, strict=True)}
-        case RegressionOutput() | TensorsOutput():
-            return {}
 
 
 def _output(prepared: Prepared, assessment: Assessment) -> Output:
