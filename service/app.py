@@ -82,7 +82,7 @@ def keep(settings: Settings, inference: Inference, metrics: Metrics) -> "Kept | 
 def hot_paths(inference: Inference, readiness: Readiness, settings: Settings, front: Front) -> Table:
     """What is answered below ASGI: every protocol's inference, and what orchestrators and Prometheus look at."""
     registry = readiness.registry
-    own = Predict(inference, front.metrics, settings.max_rows, settings.max_body_bytes)
+    own = Predict(inference, front.metrics, settings.max_rows, settings.max_body_bytes, warn=settings.warnings)
 
     def endpoint(route: str, handle: Handle, refuse: Refuse) -> Endpoint:
         return Endpoint(route, handle, refuse, front)

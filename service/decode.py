@@ -11,18 +11,19 @@ from service.errors import InvalidRequest, NotJSON, TooManyRows
 from service.http import JSON, Request
 from service.wire import dense
 
-_KEYS = frozenset({"instances", "model", "version", "label"})
-_IN_QUERY = ("model", "version", "label")
+_KEYS = frozenset({"instances", "model", "version", "label", "warnings"})
+_IN_QUERY = ("model", "version", "label", "warnings")
 _IN_HEADERS = {b"x-model": "model", b"x-model-version": "version", b"x-model-label": "label"}
 _VERSION = re.compile(r"[0-9]{1,18}")
 
 
 class Target(NamedTuple):
-    """Which model is meant; what is None is left to the registry."""
+    """Which model is meant; what is None is left to the registry. Whether its predictions shall carry warnings."""
 
     name: str | None = None
     version: int | None = None
     label: str | None = None
+    warnings: bool = False
 
 
 ANY = Target()
@@ -62,9 +63,12 @@ def target_of(request: Request) -> Target:
     version = given.get("version")
     if version is not None and not _VERSION.fullmatch(version):
         problems.append(Problem("query version", "wrong value", "a version number from 1 on", show(version)))
+    warnings = given.get("warnings", "false")
+    if warnings not in ("true", "false"):
+        problems.append(Problem("query warnings", "wrong value", "true or false", show(warnings)))
     if problems:
         raise InvalidRequest("the request does not fit", problems)
-    return Target(given.get("model"), int(version) if version else None, given.get("label"))
+    return Target(given.get("model"), int(version) if version else None, given.get("label"), warnings == "true")
 
 
 def parse(body: bytes, most_rows: int, *, careful: bool = False) -> PredictRequest:
@@ -98,7 +102,8 @@ def parse(body: bytes, most_rows: int, *, careful: bool = False) -> PredictReque
 
 def _target(request: dict[str, object], problems: list[Problem]) -> Target:
     name, version, label = request.get("model"), request.get("version"), request.get("label")
-    if name is version is label is None:
+    warnings = request.get("warnings")
+    if name is version is label is warnings is None:
         return ANY
     if name is not None and type(name) is not str:
         problems.append(Problem("model", "wrong type", "the name of a model, or nothing", _show(name)))
@@ -109,7 +114,10 @@ def _target(request: dict[str, object], problems: list[Problem]) -> Target:
     if label is not None and type(label) is not str:
         problems.append(Problem("label", "wrong type", "a label such as canary, or nothing", _show(label)))
         label = None
-    return Target(name, version, label)
+    if warnings is not None and type(warnings) is not bool:
+        problems.append(Problem("warnings", "wrong type", "true or false, or nothing", _show(warnings)))
+        warnings = None
+    return Target(name, version, label, warnings or False)
 
 
 def _unknown_keys(request: dict[str, object]) -> list[Problem]:

@@ -27,6 +27,7 @@ from service.lane import Lanes, Pause, batch_sizes
 from service.monitor import Monitor
 from service.queue import Queue
 from service.settings import Settings
+from service.warned import RowWarnings
 
 # Rows that take about as long as a hop to a thread and back run on the event loop: on two cores with Python's lock in
 # between, that is 200 to 400 µs of CPU time (benchmarks/NOTES.md). Pictures only where reading them is as short.
@@ -61,6 +62,7 @@ class LoadedModel:
         self.why = choice.why
         self.encoder = Encoder(loaded.manifest.features)
         self.monitor = Monitor(loaded.manifest, self.encoder)
+        self.warnings = RowWarnings(self.monitor.watch, self.encoder)
         self.sha256 = hashlib.sha256((loaded.path / bundle.MANIFEST).read_bytes()).hexdigest()
         self.write: Write = writer(loaded.manifest.output)
         self.most_rows = min(settings.max_rows, _most_pictures(self.encoder))

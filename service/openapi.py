@@ -26,12 +26,29 @@ from service.errors import ANSWERS, INTERNAL, NOT_FOUND, Answer
 from service.loaded import LoadedModel
 from service.registry import Registry
 from service.routes.predict import PATH
+from service.warned import MOST_WARNINGS
 
 Schema = dict[str, Any]
 
 # Values of a tensor of zeros that is still an example to look at.
 MOST_EXAMPLE = 64
 
+# Of a prediction whose request asks for warnings.
+WARNINGS: Schema = {
+    "outlier": {
+        "type": ["number", "null"],
+        "minimum": 0,
+        "maximum": 1,
+        "description": "With warnings: the share of training rows that are less strange than this one; null where the "
+        "model cannot say.",
+    },
+    "warnings": {
+        "type": ["array", "null"],
+        "items": {"$ref": "#/components/schemas/Problem"},
+        "description": "With warnings: fields that are outside of what training has seen; null where "
+        f"{MOST_WARNINGS} are in the answer already.",
+    },
+}
 ERROR: Schema = {
     "type": "object",
     "required": ["error", "request_id"],
@@ -131,6 +148,7 @@ def _predict(serving: list[LoadedModel]) -> Schema:
             "instances": {"type": "array", "minItems": 1, "items": rows},
             "model": {"type": "string", "description": "Needed only where several models serve."},
             "version": {"type": "integer", "minimum": 1, "description": "Refuse any other version than this one."},
+            "warnings": {"type": "boolean", "default": False, "description": "Say in each prediction what is strange."},
         },
     }
     examples = {
@@ -336,6 +354,7 @@ def _classified(classes: list[str]) -> Schema:
                 "additionalProperties": probability,
                 "description": "Of every class.",
             },
+            **WARNINGS,
         },
     }
 
@@ -349,5 +368,6 @@ def _estimated(coverages: list[str]) -> Schema:
             "value": {"type": "number", "description": "In the target's unit."},
             "low": {"type": "number", "description": f"Start of {interval}."},
             "high": {"type": "number", "description": f"End of {interval}."},
+            **WARNINGS,
         },
     }

@@ -11,6 +11,7 @@ from service.call import Call
 from service.errors import InvalidRequest
 from service.http import JSON, Header, Response
 from service.tensors import OIP_NAMES, dtype_of, to_raw
+from service.warned import Warned
 from service.work import Result
 
 _KNOWN = frozenset({NPY, OCTETS, *LINES})
@@ -40,7 +41,9 @@ def reply(media: bytes, result: Result, call: Call) -> Response:
         (b"x-model-version", b"%d" % model.version),
     )
     if media in LINES:
-        return Response(200, b"\n".join([*model.write(result.outputs), b""]), headers, media)
+        return Response(200, b"\n".join([*result.lines(model.write), b""]), headers, media)
+    if isinstance(result, Warned) and result.asked:
+        raise InvalidRequest("expected the header accept: application/json or application/jsonl, to have warnings")
     content, described = _binary(media, result.outputs)
     return Response(200, content, headers + described, media)
 

@@ -104,6 +104,7 @@ class Settings(BaseModel):
         pattern="^(/[!-~]*)?$",
         description="Answer POST here as /invocations does; `AIP_PREDICT_ROUTE` says so too.",
     )
+    warnings: bool = Field(default=False, description="1: predictions carry warnings though nobody asks for them.")
     poll_seconds: float = Field(default=0.25, gt=0, le=60, description="How often the models folder is looked at.")
     drain_seconds: float = Field(
         default=0.0, ge=0, description="After SIGTERM, how long to answer on while /readyz says no."

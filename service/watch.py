@@ -72,8 +72,8 @@ class Watch:
         counts = [self.inputs.count_columns(rows.numbers, rows.categories, rows.measured), self.outputs.count(watched)]
         counts.append(np.bincount(labels, minlength=len(self.labels)))
         sums: Sums = np.nansum(watched, axis=0, dtype=np.float64)
-        if self.outliers is not None:
-            shares = self.outliers.shares(_beside(rows.numbers, rows.measured), rows.categories)
+        shares = self.outlier_shares(rows.numbers, rows.categories, rows.measured)
+        if shares is not None:
             counts.append(buckets(shares))
             sums = np.append(sums, shares.sum())
         return np.concatenate(counts), sums
@@ -106,11 +106,13 @@ class Watch:
         """Of flat counts, rows by bucket of the outlier score; none where there is no score."""
         return counts[len(counts) - self._buckets :]
 
-    def outlier_shares(self, encoded: Encoded) -> NDArray[np.float64] | None:
-        """Which share of training rows is less strange than each row, [n]; None where nothing is known of them."""
+    def outlier_shares(
+        self, numbers: NDArray[np.float32], categories: NDArray[np.int32], measured: NDArray[np.float32]
+    ) -> NDArray[np.float64] | None:
+        """Which share of training rows is less strange than each row, [n], of what `inputs` has picked; None where
+        nothing is known of them."""
         if self.outliers is None:
             return None
-        numbers, categories, measured = self.inputs.columns(encoded)
         return self.outliers.shares(_beside(numbers, measured), categories)
 
     @property

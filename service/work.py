@@ -13,6 +13,7 @@ from service.call import Call
 from service.steps import Pause
 
 if TYPE_CHECKING:
+    from service.answers import Write
     from service.loaded import LoadedModel
     from service.queue import Queue
 
@@ -52,6 +53,10 @@ class Result:
         if written is None:  # somebody's are not finite: ours may be
             return b"[%b]" % b",".join(self._batch.write(self.outputs))
         return b"[%b]" % b",".join(written[self._first : self._last])
+
+    def lines(self, write: "Write") -> list[bytes]:
+        """The JSON of each prediction. Raises NonFiniteOutput."""
+        return write(self.outputs)
 
 
 class Work(Pause):

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 class Serving(BaseModel):
-    """A version that is loaded, how it runs and why so."""
+    """A version that is loaded, how it runs and why so; `outliers` is whether it can say how strange a row is."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -32,6 +32,7 @@ class Serving(BaseModel):
     variant: str
     why: str
     sha256: str
+    outliers: bool
 
 
 class LoadedVersion(BaseModel):
@@ -146,6 +147,7 @@ def _serving(model: LoadedModel | None) -> Serving | None:
         variant=model.variant,
         why=model.why,
         sha256=model.sha256,
+        outliers=model.manifest.outlier is not None,
     )
 
 

@@ -1,5 +1,6 @@
 """POST /predict: the service's own protocol."""
 
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
@@ -9,11 +10,12 @@ from contract.features import Encoded, Problem
 from service import bodies, decode, replies
 from service.call import Call
 from service.decode import PredictRequest, Target
-from service.errors import WrongMethod, body_of
+from service.errors import WrongMethod, body_of, misfit
 from service.http import JSON, Header, Response
 from service.inference import Inference
 from service.loaded import LoadedModel
 from service.metrics import Metrics
+from service.warned import Warned
 from service.wire import dense, packed
 from service.work import Result
 
@@ -21,9 +23,13 @@ PATH = "/predict"
 
 
 class Predict:
-    """Instances in, predictions out. `most_bytes` is how long a body may be once it is unpacked."""
+    """Instances in, predictions out. `most_bytes` is how long a body may be once it is unpacked; `warn` is whether
+    predictions carry warnings though nobody asks for them."""
 
-    def __init__(self, inference: Inference, metrics: Metrics, most_rows: int, most_bytes: int) -> None:
+    def __init__(
+        self, inference: Inference, metrics: Metrics, most_rows: int, most_bytes: int, *, warn: bool = False
+    ) -> None:
+        self._warn = warn
         self._inference = inference
         self._metrics = metrics
         self._most_rows = most_rows
@@ -49,13 +55,17 @@ class Predict:
         model = self._inference.pick(
             call, within.name or outside.name, within.version or outside.version, within.label or outside.label
         )
+        warned = within.warnings or outside.warnings
         if not request.dense:
-            return await self._inference.predict(model, request.instances, call, request.problems)
+            result = await self._inference.predict(model, request.instances, call, request.problems)
+            return self._warned(result, model, request.instances, asked=warned) if warned or self._warn else result
         tensors = None if request.problems else _dense(request, model)
         if tensors is not None:
-            return await self._of_dense(model, tensors, call)
+            result = await self._of_dense(model, tensors, call)
+            return self._warned(result, model, None, asked=warned)
         request = decode.parse(call.request.body, self._most_rows, careful=True)
-        return await self._inference.predict(model, request.instances, call, request.problems)
+        result = await self._inference.predict(model, request.instances, call, request.problems)
+        return self._warned(result, model, request.instances, asked=warned)
 
     async def _of_dense(self, model: LoadedModel, tensors: dict[str, NDArray[np.generic]], call: Call) -> Result:
         """What does not fit is read once more, with care, to say why."""
@@ -73,8 +83,22 @@ class Predict:
         model = self._inference.pick(call, target.name, target.version, target.label)
         read = bodies.read(call.request, model, self._most_rows)
         if read.make is not None:
-            return await self._inference.later(model, read.size, read.make, call)
-        return await self._inference.predict(model, read.rows or [], call)
+            result = await self._inference.later(model, read.size, read.make, call)
+        else:
+            result = await self._inference.predict(model, read.rows or [], call)
+        return self._warned(result, model, read.rows, asked=target.warnings)
+
+    def _warned(self, result: Result, model: LoadedModel, rows: Sequence[object] | None, *, asked: bool) -> Result:
+        """With warnings, where they are asked for or always given."""
+        if not (asked or self._warn):
+            return result
+        if model.warnings.possible:
+            return Warned(result, model.warnings, rows, asked=asked)
+        if asked:
+            expected = "false: nobody knows what an imported model has seen"
+            problem = Problem("warnings", "cannot be had", expected, "true")
+            raise misfit(model.name, model.version, [problem])
+        return result
 
     def _reply(self, result: Result, call: Call) -> Response:
         model = call.model

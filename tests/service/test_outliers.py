@@ -31,6 +31,10 @@ def cumulative(samples: Samples, name: str) -> list[float]:
     return [value(samples, f"{METRIC}_bucket", model=name, version="1", le=bound) for bound in bounds]
 
 
+def shares_of(watch: Watch, rows: Encoded) -> np.ndarray | None:
+    return watch.outlier_shares(*watch.inputs.columns(rows))
+
+
 @pytest.mark.parametrize("sizes", [(1,) * 40, (511, 1, 512, 513)], ids=str)
 def test_every_row_is_in_the_bucket_of_its_share(sizes: tuple[int, ...]) -> None:
     served = Served(manifest())
@@ -39,7 +43,7 @@ def test_every_row_is_in_the_bucket_of_its_share(sizes: tuple[int, ...]) -> None
     for rows, answers in parts:
         served.monitor.observe(rows, {"probability": answers}, rows.rows)
     every = Encoded.join([rows for rows, _ in parts])
-    shares = served.monitor.watch.outlier_shares(every)
+    shares = shares_of(served.monitor.watch, every)
     assert shares is not None
 
     samples = scraped(process.metrics)
@@ -76,10 +80,10 @@ def test_shares_do_not_depend_on_what_else_is_asked() -> None:
     watch = Watch(made, Encoder(made.features))
     rows, _ = some_rows(100, 3, BINARY, seed=9)
 
-    alone = np.concatenate([watch.outlier_shares(rows.take(slice(i, i + 1))) for i in range(100)])
+    alone = np.concatenate([shares_of(watch, rows.take(slice(i, i + 1))) for i in range(100)])
 
-    assert watch.outlier_shares(rows) == pytest.approx(alone, abs=1e-5)
-    assert Watch(versions.table(), Encoder(made.features)).outlier_shares(rows) is None
+    assert shares_of(watch, rows) == pytest.approx(alone, abs=1e-5)
+    assert shares_of(Watch(versions.table(), Encoder(made.features)), rows) is None
 
 
 @pytest.mark.parametrize(
