@@ -99,7 +99,7 @@ class Board:
             self._snapshot = snapshot
         else:
             beside = self._path.with_suffix(".new")
-            beside.write_bytes(orjson.dumps(snapshot))
+            beside.write_bytes(orjson.dumps([time, list(map(list, snapshot.samples))]))
             beside.replace(self._path)
 
     def fill(self, page: Page) -> None:

@@ -95,7 +95,9 @@ class QualityWatch:
             return await asyncio.to_thread(self._compute, [slot.name for slot in slots], samples)
         except OSError as error:  # a full disk, or the folder of all workers while one of them comes or goes
             log.warning("the quality of predictions could not be shown: %s", error)
-            return 0.0
+        except Exception as error:  # a defect of ours; what was computed before stays
+            log.error("the quality of predictions could not be computed", exc_info=error)
+        return 0.0
 
     def _compute(self, models: Sequence[str], samples: list[Sample]) -> float:
         """On a thread. The samples are those that need no labels. How long it took."""
