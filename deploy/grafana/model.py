@@ -12,6 +12,7 @@ from deploy.grafana.queries import (
     VERSION,
     distribution,
     drift,
+    le,
     quantiles,
     rate,
     share,
@@ -27,7 +28,8 @@ def model() -> Json:
     traffic = [section("Traffic, of all versions"), _requests(), _runs()]
     inputs = [section("What comes in"), _drift_of_inputs(), (9, [_features()]), _distribution("input")]
     outputs = [section("What goes out"), _answers(), _distribution("output")]
-    return dashboard("model", "Model", about, _variables(), [*traffic, *inputs, *outputs])
+    right = [section("Was it right?"), _quality(), _labels()]
+    return dashboard("model", "Model", about, _variables(), [*traffic, *right, *inputs, *outputs])
 
 
 def _variables() -> list[Json]:
@@ -39,6 +41,7 @@ def _variables() -> list[Json]:
         variable("model", "Model", "label_values(hornpipe_model_info, model)"),
         variable("version", "Version", f"label_values(hornpipe_baseline_rows{{{MODEL}}}, version)", sort=4),
         choice("window", "Distributions over", tuple(FLOORS)),
+        variable("metric", "Quality", f"label_values(hornpipe_quality_baseline{{{VERSION}}}, metric)"),
         chosen("input"),
         chosen("output"),
     ]
@@ -65,8 +68,55 @@ def _runs() -> Row:
     ]
 
 
+def _quality() -> Row:
+    where = f'{VERSION},metric="$metric"'
+    shown = {"low": "_low", "high": "_high", "realised": "", "estimated": "_estimate", "test rows": "_baseline"}
+    over_time = {legend: f"max(hornpipe_quality{name}{{{where}}})" for legend, name in shown.items()}
+    about = "Of labelled rows with its 95% interval; estimated without labels; and of the test rows of training."
+    error = {"{{metric}}": f"max by (metric) (hornpipe_quality_estimate_error{{{VERSION}}})"}
+    off = "How far the estimate is off, of the rows that have labels."
+    return 9, [
+        lines("$metric", over_time, about=about, least=None, band=("low", "high")),
+        _qualities(),
+        lines("Estimated less realised", error, about=off, least=None),
+    ]
+
+
+def _qualities() -> Json:
+    shown = {"realised": "", "from": "_low", "to": "_high", "estimated": "_estimate", "test rows": "_baseline"}
+    columns = {title: f"max by (metric) (hornpipe_quality{name}{{{VERSION}}})" for title, name in shown.items()}
+    about = "As of now. Realised of rows that have labels, with its 95% interval; nothing until some have come."
+    return table("Quality", columns, ("metric",), about, decimals=3)
+
+
+def _labels() -> Row:
+    rows = {
+        "with labels": f"max(hornpipe_quality_rows{{{VERSION}}})",
+        "estimated": f"max(hornpipe_quality_estimate_rows{{{VERSION}}})",
+    }
+    return 7, [
+        lines("Rows that quality is of", rows),
+        lines("Labels", {"{{result}}": total(rate("hornpipe_feedback_total", MODEL), "result")}, "rowsps"),
+        lines(
+            "Prediction log",
+            {"{{result}}": total(rate("hornpipe_prediction_log_rows_total", MODEL), "result")},
+            "rowsps",
+        ),
+    ]
+
+
 def _drift_of_inputs() -> Row:
-    return 11, [_heat("input", window) for window in ("1h", "24h")]
+    """And how many rows look strange: of what training has seen, one in a hundred is stranger than 99%."""
+    buckets, count = "hornpipe_outlier_score_bucket", total(rate("hornpipe_outlier_score_count", VERSION))
+    stranger = {
+        f"than {100 * share:g}%": f"1 - {total(rate(buckets, VERSION, le(share)))} / ({count} > 0)"
+        for share in (0.95, 0.99, 0.999)
+    }
+    about = (
+        "Share of rows that are stranger than so much of the training rows; 5%, 1% and 0.1% would be as in training."
+    )
+    strange = lines("Stranger", stranger, "percentunit", about)
+    return 11, [*(_heat("input", window) for window in ("1h", "24h")), strange]
 
 
 def _heat(of: str, window: str) -> Json:

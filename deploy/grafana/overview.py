@@ -83,6 +83,6 @@ def _drift() -> Json:
 
 
 def _lists() -> Row:
-    by = ("alertname", "severity", "alertstate", "model")
+    by = ("alertname", "severity", "alertstate", "model", "feature")
     about = "What rings, and what will if it goes on. docs/monitoring.md says what each means, and what to do."
-    return 8, [table("Alerts", {"now": f"max by ({', '.join(by)}) (ALERTS)"}, by, about), versions()]
+    return 8, [table("Alerts", {"how many": f"count by ({', '.join(by)}) (ALERTS)"}, by, about), versions()]

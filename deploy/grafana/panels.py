@@ -69,12 +69,16 @@ def table(
     *,
     units: Mapping[str, str] | None = None,
     steps: Steps | None = None,
+    decimals: int | None = None,
 ) -> Json:
     """What is so now: a row for each of the labels `by`, a column for each query, coloured where there are steps.
 
     Every query must have just these labels.
     """
-    panel = _panel("table", title, about, {"custom": {"align": "auto"}, "noValue": "none"}, {"showHeader": True})
+    defaults: Json = {"custom": {"align": "auto"}, "noValue": "none"} | (
+        {} if decimals is None else {"decimals": decimals}
+    )
+    panel = _panel("table", title, about, defaults, {"showHeader": True})
     panel["targets"] = [_now(number, query, "table") for number, query in enumerate(queries.values())]
     names = {_value(number, len(queries)): name for number, name in enumerate(queries)}
     order = [*by, *names]

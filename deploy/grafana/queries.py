@@ -41,6 +41,11 @@ def quantiles(
     }
 
 
+def le(bound: float) -> str:
+    """The selector of a bucket, as Prometheus 3 writes its bound, and our metrics do anyway."""
+    return f'le="{bound}"'
+
+
 def drift(of: str, window: str, where: str = "") -> str:
     """PSI by feature or output, as a share of what the alert rings at; of those with enough rows to tell."""
     name = f"model_version_{LABELS[of]}:hornpipe_{of}"

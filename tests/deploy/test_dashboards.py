@@ -7,10 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.dataset as ds
 import pytest
 import yaml
 
@@ -139,10 +141,10 @@ class WithGpus(Process):
 
 
 class Client:
-    """Asks on and on, gently: rows like those of training, and half of them with everything later in the day."""
+    """Asks on and on, gently, and tells what became of it: flights, half of which leave late and without a weather."""
 
-    def __init__(self, ports: list[int], row: dict[str, Any]) -> None:
-        self._ports, self._row = ports, row
+    def __init__(self, ports: list[int], flights: list[dict[str, Any]]) -> None:
+        self._ports, self._flights = ports, cycle(flights)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
 
@@ -155,17 +157,23 @@ class Client:
         self._thread.join()
 
     def _ask(self) -> None:
-        rows = [self._row, self._row | {"departure_minute": 1400, "temp": None}] * 10
         with httpx.Client(timeout=30) as client:
             while not self._stop.wait(0.2):
                 for port in self._ports:
-                    url = f"http://127.0.0.1:{port}/predict"
-                    client.post(url, json={"instances": rows}).raise_for_status()
-                    client.post(url, json={"instances": [{"carrier": 1}]})
+                    rows = [dict(each) for each in islice(self._flights, 20)]
+                    labels = [row.pop("outcome") for row in rows]
+                    for row in rows[::2]:
+                        row |= {"departure_minute": 1400, "temp": None}
+                    url = f"http://127.0.0.1:{port}"
+                    answer = client.post(f"{url}/predict", json={"instances": rows}).raise_for_status().json()
+                    client.post(f"{url}/predict", json={"instances": [{"carrier": 1}]})
+                    known = [{"row": i, "label": label} for i, label in enumerate(labels)]
+                    feedback = [{"request_id": answer["request_id"], **each} for each in known]
+                    client.post(f"{url}/feedback", json=feedback).raise_for_status()
 
 
 @pytest.fixture(scope="module")
-def seen(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def seen(trained: Trained, some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Two replicas: one on LiteRT in two workers, one on TensorFlow with GPUs; version 2 is the shadow of version 1."""
     folder = tmp_path_factory.mktemp("seen")
     models = folder / "models"
@@ -174,9 +182,12 @@ def seen(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     routing.promote(models, NAME, 1, by="test", why="fixture")
     add_version(models)
     routing.shadow(models, NAME, 2, by="test", why="fixture")
-    row = dict(trained.bundle.manifest.golden[0].row)
-    processes = [Process(models, folder / "litert.log", WORKERS=2)]
-    processes.append(WithGpus(models, folder / "tensorflow.log", RUNTIME="savedmodel"))
+    names = [*(feature.name for feature in trained.bundle.manifest.features), "outcome"]
+    flights = ds.dataset(some_flights).to_table(columns=names).to_pylist()
+    kept = {"QUALITY_SECONDS": 0.5}
+    processes = [Process(models, folder / "litert.log", WORKERS=2, PREDICTIONS_DIR=folder / "litert", **kept)]
+    logged = {"PREDICTIONS_DIR": folder / "tensorflow", **kept}
+    processes.append(WithGpus(models, folder / "tensorflow.log", RUNTIME="savedmodel", **logged))
     try:
         ready = "ready"
         wait_until(lambda: all(each.status("/readyz") == 200 for each in processes), ready, 120)
@@ -185,7 +196,7 @@ def seen(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             wait_until(lambda: len(running.query("hornpipe_workers")) == 2, "both have been scraped")
             began = time.time()
             wait_until(lambda: running.value("min(count_over_time(up[1m]))") >= 3 or time.time() > began + 30, "thrice")
-            with Client([each.port for each in processes], row):
+            with Client([each.port for each in processes], flights):
                 yield running
     finally:
         for each in processes:
@@ -202,6 +213,7 @@ def values(seen: Prometheus) -> dict[str, tuple[str, ...]]:
         "version": ("1",),
         "__rate_interval": ("10s",),
         "window": tuple(asked.FLOORS),
+        "metric": ("roc_auc", "log_loss"),
         "feature": tuple(seen.label_values(f"hornpipe_input_baseline_ratio{where}", "feature")),
         "output": tuple(seen.label_values(f"hornpipe_output_baseline_ratio{where}", "output")),
     }
@@ -268,12 +280,12 @@ def test_distributions_add_up_and_are_in_the_order_of_their_bins(seen: Prometheu
 
 @needs_prometheus
 def test_what_drifts_is_told_apart_from_what_does_not(seen: Prometheus) -> None:
-    """Of rows that are all alike every feature has drifted, and departure_minute half of the time to another value."""
     (verdict,) = filled(f"max by (feature) ({asked.drift('input', '1h', asked.VERSION)})", values(seen))
     wait_until(lambda: seen.query(verdict), "there are rows enough")
     by_feature = {each["metric"]["feature"]: float(each["value"][1]) for each in seen.query(verdict)}
 
     assert by_feature["departure_minute"] > 1
+    assert by_feature["carrier"] < 1
     wait_until(lambda: seen.query('ALERTS{alertname="HornpipeInputDrift",feature="departure_minute"}'), "it rings")
     share = next(filled(asked.share("missing"), values(seen) | {"window": ("1h",)}))
     missing = {each["metric"]["feature"]: float(each["value"][1]) for each in seen.query(share)}
