@@ -6,6 +6,7 @@ however many processes do it, every line is taken once.
 
 import logging
 import sqlite3
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from itertools import takewhile
@@ -13,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from contract.manifest import Output, TensorsOutput
+from contract.manifest import MulticlassOutput, Output, TensorsOutput
 from service import segments
 from service.labels import OUTPUTS, Counts, Labels, changed, fit
 
@@ -25,7 +25,10 @@ log = logging.getLogger("hornpipe.predictions")
 MOST_BYTES = 2**20
 
 Line = dict[str, Any]
-Versions = dict[tuple[str, int], int]
+
+_FLOAT = struct.Struct("<f")
+# What comes of lines that somebody else has written there.
+_NOT_OURS = (KeyError, TypeError, ValueError, ArithmeticError, struct.error)
 
 
 def index(labels: Labels, folder: Path) -> Counts:
@@ -50,16 +53,77 @@ def _take_some(labels: Labels, path: Path, counts: Counts) -> bool:
         found = connection.execute("SELECT place FROM segments WHERE name = ?", (path.name,)).fetchone()
         start = found[0] if found else 0
         end = start
-        versions: Versions = {}
+        taken = Taken(labels)
         for end, line in _lines(path, start):  # noqa: B007  # where the last one ends is kept
             try:
-                _take(labels, line, versions, counts)
-            except (KeyError, TypeError, ValueError) as error:  # what somebody else has written there
+                taken.add(line)
+            except _NOT_OURS as error:
                 log.warning("%s has a line that is not ours: %r", path, error)
         if end > start:
+            counts.update(taken.store())
             connection.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (path.name, end))
             changed(connection)
     return end > start
+
+
+class Taken:
+    """Some lines of one segment."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._versions: dict[tuple[str, int], int] = {}
+        self._rows: list[tuple[Any, ...]] = []
+        self._keys: dict[str, int] = {}
+
+    def add(self, line: Line) -> None:
+        """Raises an error of Python's own for a line that no prediction log has."""
+        if "about" in line:
+            about = line["about"]
+            self._versions[about["model"], about["version"]] = _version(self._labels.connection, about)
+            return
+        key = self._key(line["model"], line["version"])
+        _, output = self._labels.output(key)
+        request_id, at, role = line["id"], line["time"], line["role"]
+        blobs = _blobs(output, line)
+        self._rows += [(request_id, row, key, at, role, blob) for row, blob in enumerate(blobs)]
+        self._keys[request_id] = key
+
+    def store(self) -> Counts:
+        """What became of labels that were there before."""
+        connection = self._labels.connection
+        connection.executemany("INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", self._rows)
+        counts: Counts = Counter()
+        if connection.execute("SELECT 1 FROM labels WHERE known = 0 LIMIT 1").fetchone() is None:
+            return counts
+        for request_id, key in self._keys.items():
+            counts.update(self._join(request_id, key))
+        return counts
+
+    def _join(self, request_id: str, key: int) -> Counts:
+        connection, counts = self._labels.connection, Counts()
+        model, output = self._labels.output(key)
+        query = (
+            "SELECT l.row, l.label, p.id FROM labels l LEFT JOIN predictions p ON p.id = l.id AND p.row = l.row"
+            " WHERE l.id = ? AND l.known = 0"
+        )
+        for row, label, there in connection.execute(query, (request_id,)).fetchall():
+            fitted = None if there is None else fit(output, label)
+            if fitted is None:
+                connection.execute("DELETE FROM labels WHERE id = ? AND row = ?", (request_id, row))
+            else:
+                change = "UPDATE labels SET label = ?, known = 1 WHERE id = ? AND row = ?"
+                connection.execute(change, (fitted, request_id, row))
+            counts[model, "misfit" if fitted is None else "joined"] += 1
+        return counts
+
+    def _key(self, model: str, version: int) -> int:
+        """Of a version that these lines are about, or those before them."""
+        key = self._versions.get((model, version))
+        if key is None:
+            query = "SELECT max(key) FROM versions WHERE model = ? AND version = ?"
+            (key,) = self._labels.connection.execute(query, (model, version)).fetchone()
+            self._versions[model, version] = key
+        return key
 
 
 def _lines(path: Path, start: int) -> Iterator[tuple[int, Line]]:
@@ -80,38 +144,14 @@ def _version(connection: sqlite3.Connection, about: Line) -> int:
     return int(key)
 
 
-def _take(labels: Labels, line: Line, versions: Versions, counts: Counts) -> None:
-    """Raises KeyError, TypeError or ValueError for a line that no prediction log has."""
-    connection = labels.connection
-    if "about" in line:
-        about = line["about"]
-        versions[about["model"], about["version"]] = _version(connection, about)
-        return
-    named = line["model"], line["version"]
-    if named not in versions:  # it was told before the place where this began
-        query = "SELECT max(key) FROM versions WHERE model = ? AND version = ?"
-        versions[named] = connection.execute(query, named).fetchone()[0]
-    key = versions[named]
-    model, output = labels.output(key)
-    facts = (key, line["time"], line["role"])
-    rows = [(line["id"], i, *facts, blob) for i, blob in enumerate(_blobs(output, line))]
-    connection.executemany("INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", rows)
-    for row, label in connection.execute("SELECT row, label FROM labels WHERE id = ?", (line["id"],)).fetchall():
-        at = (line["id"], row)
-        fitted = fit(output, label) if row < len(rows) else None
-        if fitted is None:
-            connection.execute("DELETE FROM labels WHERE id = ? AND row = ?", at)
-        else:
-            connection.execute("UPDATE labels SET label = ? WHERE id = ? AND row = ?", (fitted, *at))
-        counts[model, "misfit" if fitted is None else "joined"] += 1
-
-
 def _blobs(output: Output, line: Line) -> list[bytes | None]:
     """The scores of each row as float32, the lowest byte first; None of an imported model, and of what is no number."""
     if isinstance(output, TensorsOutput):
         return [None] * len(line["rows"])
-    scores: NDArray[np.float32] = np.array(line["outputs"][output.name], "<f4")
-    return [row.tobytes() if np.isfinite(row).all() else None for row in scores]
+    scores = line["outputs"][output.name]
+    if isinstance(output, MulticlassOutput):
+        return [None if None in row else np.array(row, "<f4").tobytes() for row in scores]
+    return [None if score is None else _FLOAT.pack(score) for score in scores]
 
 
 def _size(path: Path) -> int:

@@ -63,7 +63,10 @@ class JoinedLabels:
 
 
 def _joined(model: str, version: int, output: Output, rows: list[tuple[Any, ...]]) -> Joined:
-    at, received, roles, blobs, labels = zip(*rows, strict=True)
+    at, received, roles, blobs, given = zip(*rows, strict=True)
+    labels = _labels(output, given)
+    # A class of another version, whose request came again and was answered by this one, is none here.
+    known = np.isfinite(labels) if labels.dtype.kind == "f" else labels >= 0
     scores: NDArray[np.float32] = np.frombuffer(b"".join(blobs), "<f4").astype(np.float32)
     if isinstance(output, MulticlassOutput):
         scores = scores.reshape(len(rows), len(output.classes))
@@ -72,10 +75,10 @@ def _joined(model: str, version: int, output: Output, rows: list[tuple[Any, ...]
         version,
         output,
         predicted_at=np.array(at, np.float64),
-        received_at=np.array(received, np.float64),  # None becomes NaN
+        received_at=np.where(known, np.array(received, np.float64), np.nan),  # None becomes NaN
         roles=np.array(roles, object),
         scores=scores,
-        labels=_labels(output, labels),
+        labels=labels,
     )
 
 

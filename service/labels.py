@@ -42,8 +42,11 @@ CREATE TABLE predictions (
   id TEXT, row INTEGER, version INTEGER, at REAL, role TEXT, scores BLOB, PRIMARY KEY (id, row)
 ) WITHOUT ROWID;
 CREATE INDEX predictions_at ON predictions (version, at);
-CREATE TABLE labels (id TEXT, row INTEGER, label, received REAL, PRIMARY KEY (id, row)) WITHOUT ROWID;
+CREATE TABLE labels (
+  id TEXT, row INTEGER, label, received REAL, known INTEGER, PRIMARY KEY (id, row)
+) WITHOUT ROWID;
 CREATE INDEX labels_received ON labels (received);
+CREATE INDEX labels_unknown ON labels (id) WHERE known = 0;
 CREATE TABLE changes (count INTEGER);
 INSERT INTO changes VALUES (0);
 """
@@ -146,7 +149,8 @@ class Labels:
             return Problem(f"{item.path}row", "is no row of the request", f"0 to {rows}", str(item.row))
         before = connection.execute("SELECT label FROM labels WHERE id = ? AND row = ?", at).fetchone()
         if before is None or before[0] != label:
-            connection.execute("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?)", (*at, label, now))
+            values = (*at, label, now, known is not None)
+            connection.execute("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?)", values)
         if known is None:
             return model, "unknown"
         return model, "new" if before is None else "same" if before[0] == label else "corrected"

@@ -166,21 +166,15 @@ class PredictionLog:
         return None
 
     def _text(self, entry: Entry) -> bytes:
-        encoder, encoded = entry.model.encoder, entry.result.encoded
-        if entry.given is not None:
-            given = entry.given
-        elif entry.tensors is not None:
-            given = rows.of_tensors(encoder, entry.tensors)
-        else:
-            given = rows.of_encoded(encoder, encoded) if encoded is not None else []
-        only = encoder.tensor_features[0].name if len(encoder.tensor_features) == 1 else None
+        tensors = entry.model.encoder.tensor_features
+        only = tensors[0].name if len(tensors) == 1 else None
         line = {
             "id": entry.id,
             "time": round(entry.time, 6),
             "model": entry.model.name,
             "version": entry.model.version,
             "role": entry.role,
-            "rows": self._redaction.apply(given, only),
+            "rows": self._redaction.apply(_rows(entry), only),
             "outputs": _outputs(entry),
         }
         return orjson.dumps(line, option=_OPTIONS)
@@ -194,6 +188,16 @@ class PredictionLog:
 
     def _count(self, entry: Entry, result: LogResult) -> None:
         self._done.append((entry.model.name, result, entry.result.count))
+
+
+def _rows(entry: Entry) -> Sequence[Any]:
+    """As `POST /predict` takes them."""
+    if entry.given is not None:
+        return entry.given
+    if entry.tensors is not None:
+        return rows.of_tensors(entry.model.encoder, entry.tensors)
+    encoded = entry.result.encoded
+    return rows.of_encoded(entry.model.encoder, encoded) if encoded is not None else []
 
 
 def _outputs(entry: Entry) -> dict[str, Any]:
