@@ -67,13 +67,15 @@ def hurried_rules() -> dict[str, Any]:
 
 
 @contextmanager
-def running(folder: Path, *targets: str) -> Iterator[Prometheus]:
-    """Until the context ends."""
+def running(folder: Path, *targets: str, alertmanager: str | None = None) -> Iterator[Prometheus]:
+    """Until the context ends; it tells an Alertmanager at that address what rings."""
     port = free_port()
     scrape = {"job_name": "hornpipe", "static_configs": [{"targets": list(targets)}]}
     every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     (folder / "rules.yml").write_text(yaml.safe_dump(hurried_rules()))
     config = {"global": every, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
+    if alertmanager is not None:
+        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", "--log.level=warn"]
     with (folder / "log").open("wb") as log:

@@ -13,8 +13,9 @@ from benchmarks.drift_rules import LEAST_ROWS, WINDOWS, Baseline, Window, drift
 from contract.drift import CRITICAL_Z, NOTICEABLE, SMOOTHING
 from contract.drift import drift as drift_of
 from contract.histogram import ratios
-from tests.deploy.promtool import GROUPS, evaluate, series
+from tests.deploy.promtool import GROUPS, evaluate, needs, series
 
+pytestmark = needs("promtool")
 HOURS = 9 * 24
 STEPS = 6  # an hour
 MODEL = {"model": "flights", "version": "3"}
