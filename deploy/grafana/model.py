@@ -94,14 +94,14 @@ def _labels() -> Row:
         "with labels": f"max(hornpipe_quality_rows{{{VERSION}}})",
         "estimated": f"max(hornpipe_quality_estimate_rows{{{VERSION}}})",
     }
+    labels, logged = (
+        {"{{result}}": total(rate(metric, MODEL), "result")}
+        for metric in ("hornpipe_feedback_total", "hornpipe_prediction_log_rows_total")
+    )
     return 7, [
         lines("Rows that quality is of", rows),
-        lines("Labels", {"{{result}}": total(rate("hornpipe_feedback_total", MODEL), "result")}, "rowsps"),
-        lines(
-            "Prediction log",
-            {"{{result}}": total(rate("hornpipe_prediction_log_rows_total", MODEL), "result")},
-            "rowsps",
-        ),
+        lines("Labels that came", labels, "rowsps", "New ones, corrections, and those that fit no prediction."),
+        lines("Prediction log", logged, "rowsps", "Rows that were written, or lost and why."),
     ]
 
 
@@ -112,9 +112,7 @@ def _drift_of_inputs() -> Row:
         f"than {100 * share:g}%": f"1 - {total(rate(buckets, VERSION, le(share)))} / ({count} > 0)"
         for share in (0.95, 0.99, 0.999)
     }
-    about = (
-        "Share of rows that are stranger than so much of the training rows; 5%, 1% and 0.1% would be as in training."
-    )
+    about = "Share of rows that are stranger than so much of the training rows: 5%, 1% and 0.1% of those."
     strange = lines("Stranger", stranger, "percentunit", about)
     return 11, [*(_heat("input", window) for window in ("1h", "24h")), strange]
 

@@ -75,17 +75,14 @@ def table(
 
     Every query must have just these labels.
     """
-    defaults: Json = {"custom": {"align": "auto"}, "noValue": "none"} | (
-        {} if decimals is None else {"decimals": decimals}
-    )
+    defaults: Json = {"custom": {"align": "auto"}, "noValue": "none"}
+    if decimals is not None:
+        defaults["decimals"] = decimals
     panel = _panel("table", title, about, defaults, {"showHeader": True})
     panel["targets"] = [_now(number, query, "table") for number, query in enumerate(queries.values())]
     names = {_value(number, len(queries)): name for number, name in enumerate(queries)}
     order = [*by, *names]
-    panel["transformations"] = [
-        *_MERGED,
-        _organize(names, hidden=[], order=order),
-    ]
+    panel["transformations"] = [*_MERGED, _organize(names, hidden=[], order=order)]
     overrides = [_override(name, {"unit": unit}) for name, unit in (units or {}).items()]
     if steps is not None:
         coloured = {"thresholds": _thresholds(steps), "decimals": 2}
