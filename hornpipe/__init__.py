@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hornpipe import drift, routing, serving, training
+from hornpipe import drift, jobs, routing, serving, training
 
-COMMANDS = (*training.COMMANDS, *serving.COMMANDS, *routing.COMMANDS, *drift.COMMANDS)
+COMMANDS = (*training.COMMANDS, *serving.COMMANDS, *routing.COMMANDS, *drift.COMMANDS, *jobs.COMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

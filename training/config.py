@@ -12,7 +12,7 @@ task = "binary" | "multiclass" | "regression"
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
@@ -29,15 +29,28 @@ def load(path: Path, overrides: list[str] | None = None, name: str | None = None
 
     Raises ConfigError with every problem: an unknown key with the nearest valid one, a wrong type, a broken rule.
     """
+    return read(text_of(path), str(path), overrides or (), name)
+
+
+def text_of(path: Path) -> str:
+    """Raises ConfigError."""
     try:
-        raw = tomllib.loads(path.read_text())
+        return path.read_text()
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(str(path), [f"is not TOML: {error}"]) from error
-    for override in overrides or []:
+
+
+def read(text: str, source: str, overrides: Sequence[str] = (), name: str | None = None) -> TrainingConfig:
+    """The same of a config's text; `source` is what to call it."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(source, [f"is not TOML: {error}"]) from error
+    for override in overrides:
         _set(raw, override)
-    return parse(raw if name is None else raw | {"name": name}, str(path))
+    return parse(raw if name is None else raw | {"name": name}, source)
 
 
 def parse(raw: dict[str, Any], source: str = "config") -> TrainingConfig:

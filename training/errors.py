@@ -5,6 +5,7 @@ HornpipeError
 ├── DataError       the data is not what the config says
 └── TrainingError   a run that cannot begin or go on
     ├── RunBusy     another process has it
+    ├── DataChanged it began with other data
     └── Interrupted someone asked it to stop; it is saved
 """
 
@@ -36,6 +37,10 @@ class TrainingError(HornpipeError):
 
 class RunBusy(TrainingError):
     """Says which process has the run."""
+
+
+class DataChanged(TrainingError):
+    """A run cannot go on with other data than it began with."""
 
 
 class Interrupted(TrainingError, Stopped):

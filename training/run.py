@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from contract.bundle import replace_file
 from contract.part import Part
 from training.checkpoint import Checkpoints
-from training.errors import RunBusy, TrainingError
+from training.errors import DataChanged, RunBusy, TrainingError
 from training.sections import TrainingConfig
 from training.signals import Record
 
@@ -98,9 +98,9 @@ class Run:
         self._lock.close()
 
     def is_on(self, fingerprint: str) -> None:
-        """Remember which data the run is on. Raises TrainingError where it began with other data."""
+        """Remember which data the run is on. Raises DataChanged where it began with other data."""
         if self.status.data not in (None, fingerprint):
-            raise TrainingError(
+            raise DataChanged(
                 f"the data have changed since {self.path} began (fingerprint {str(self.status.data)[:12]}, "
                 f"now {fingerprint[:12]}): bring the old data back, or start a new run with --fresh"
             )
