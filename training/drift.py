@@ -9,7 +9,7 @@ from training.task import Scores
 
 
 def baseline(prepared: Prepared, output: Output, answers: Scores) -> DriftBaseline:
-    """Inputs on training rows; outputs by the `answers` to validation rows, which the weights have not been fitted to."""
+    """Inputs on training rows; outputs by the `answers` to validation rows, which the weights are not fitted to."""
     encoder, rows = prepared.encoder, prepared.sample.encoded
     words = histogram.fit_words(encoder, rows)
     return DriftBaseline(

@@ -59,10 +59,12 @@ def test_pictures_like_those_of_training_do_not_drift_and_others_do() -> None:
     }
 
 
-def sentences(count: int, seed: int, first: int = 0) -> np.ndarray:
-    """As in real texts, a few words are frequent and most are rare; some texts are missing."""
+def sentences(count: int, seed: int, rare: str = "w") -> np.ndarray:
+    """As in real texts, a few words are frequent and most are rare, which begin with `rare`; some texts are missing."""
     random = np.random.default_rng(seed)
-    made = [" ".join(f"w{first + i}" for i in random.zipf(1.5, random.integers(5, 15))) for _ in range(count)]
+    made = [
+        " ".join(f"{rare if i > 3 else 'w'}{i}" for i in random.zipf(1.5, random.integers(5, 15))) for _ in range(count)
+    ]
     return np.array([["" if random.random() < 0.1 else each] for each in made], object)
 
 
@@ -71,7 +73,7 @@ def test_texts_like_those_of_training_do_not_drift_and_others_do() -> None:
     encoder = Encoder([TextFeature(name="body", required=False, example="w1")])
     for count in (300, 3000):
         baseline = fitted(encoder, encoded(count, texts=sentences(count, 0)), TWO, np.float32([0.1, 0.9]))
-        same, other = encoded(2000, texts=sentences(2000, 1)), encoded(2000, texts=sentences(2000, 2, first=3))
+        same, other = encoded(2000, texts=sentences(2000, 1)), encoded(2000, texts=sentences(2000, 2, rare="v"))
 
         assert set(baseline.inputs) == {"body.length", "body.unknown"}
         assert baseline.inputs["body.length"].ratios[-2] == pytest.approx(0.1, abs=0.04)
