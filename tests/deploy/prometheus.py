@@ -36,15 +36,16 @@ class Prometheus:
         except httpx.TransportError:
             return False
 
-    def query(self, query: str) -> list[dict[str, Any]]:
-        """Series by labels, each with a value, as of now; raises AssertionError with what is wrong with the query."""
-        return self._get("/api/v1/query", query=query)["result"]
+    def query(self, query: str, at: float | None = None) -> list[dict[str, Any]]:
+        """Series by labels, each with a value, as of now or of `at`; raises AssertionError with what is wrong with the
+        query."""
+        return self._get("/api/v1/query", query=query, **({} if at is None else {"time": at}))["result"]
 
     def query_range(self, query: str, start: float, end: float) -> list[dict[str, Any]]:
         return self._get("/api/v1/query_range", query=query, start=start, end=end, step=1)["result"]
 
-    def value(self, query: str) -> float:
-        (only,) = self.query(query)
+    def value(self, query: str, at: float | None = None) -> float:
+        (only,) = self.query(query, at)
         return float(only["value"][1])
 
     def label_values(self, metric: str, label: str) -> list[str]:
@@ -67,12 +68,14 @@ def hurried_rules() -> dict[str, Any]:
 
 
 @contextmanager
-def running(folder: Path, *targets: str, alertmanager: str | None = None) -> Iterator[Prometheus]:
-    """Until the context ends; it tells an Alertmanager at that address what rings."""
+def running(
+    folder: Path, *targets: str, alertmanager: str | None = None, rules: dict[str, Any] | None = None
+) -> Iterator[Prometheus]:
+    """Until the context ends, with all rules or those given; it tells an Alertmanager at that address what rings."""
     port = free_port()
     scrape = {"job_name": "hornpipe", "static_configs": [{"targets": list(targets)}]}
     every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-    (folder / "rules.yml").write_text(yaml.safe_dump(hurried_rules()))
+    (folder / "rules.yml").write_text(yaml.safe_dump(rules or hurried_rules()))
     config = {"global": every, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
     if alertmanager is not None:
         config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
