@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, model_validator
 
 from contract.part import Many, Part
-from contract.quality import EPSILON, Decisions, Floats, Scores, decide, probabilities
+from contract.quality import EPSILON, MOST_RANKED, Decisions, Floats, Scores, decide, probabilities
 from contract.signature import Float32
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -130,6 +130,8 @@ def expected_terms(probable: Floats, scores: Scores) -> tuple[Floats, Floats]:
 
 def _expected_ranking(probable: Floats, scores: Scores) -> dict[str, float]:
     """ROC AUC, of many classes the mean of each against the rest; nothing where there is no order to judge."""
+    if probable.shape[1] > MOST_RANKED:
+        return {}
     columns = [(probable[:, 1], scores)] if scores.ndim == 1 else list(zip(probable.T, scores.T, strict=True))
     areas = [area for each, by in columns if (area := expected_area(each, by)) is not None]
     return {"roc_auc": float(np.mean(areas))} if areas else {}

@@ -16,6 +16,8 @@ Scores = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 CALIBRATION_BINS = 15
+# Of more classes the service leaves ROC AUC out: one ranking a class, each a sort of all rows, would take too long.
+MOST_RANKED = 100
 EPSILON = float(np.finfo(np.float64).eps)
 
 

