@@ -1,5 +1,6 @@
 """Everything that would go wrong later, said now: what `hornpipe serve --check` does instead of serving."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -38,7 +39,7 @@ def check(environment: Mapping[str, str]) -> Iterator[Finding]:
     yield from problems
     if settings is None:
         return
-    for look in (_address, _ports, _keys, _certificate, _runtime, _models, _connections):
+    for look in (_address, _ports, _keys, _certificate, _runtime, _models, _predictions, _connections):
         yield from _told(look, settings)
     yield from _traces(environment)
 
@@ -178,6 +179,39 @@ def _model(settings: Settings, name: str) -> Iterator[Finding]:
             yield Finding("wrong", "models", f"{name}/{version}: {error}")
         else:
             yield Finding("ok", "models", f"{name}/{version}: verified, loaded and proven; {loaded.variant}")
+
+
+def _predictions(settings: Settings) -> Iterator[Finding]:
+    """A feature that is misspelt would be kept as it is, which nobody would see."""
+    named = set(settings.predictions_redact + settings.predictions_hash)
+    folder = settings.predictions_dir
+    if folder is None:
+        if named:
+            yield Finding(
+                "note", "predictions", "nothing is kept, so nothing is redacted (no HORNPIPE_PREDICTIONS_DIR)"
+            )
+        return
+    there = set(settings.models or bundle.names(settings.models_dir))
+    features = {feature for name in there for feature in _features(settings.models_dir, name)}
+    if unknown := sorted(named - features):
+        text = f"HORNPIPE_PREDICTIONS_REDACT and _HASH: no model has a feature called {', '.join(unknown)}"
+        yield Finding("wrong", "predictions", text)
+    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        yield Finding("wrong", "predictions", f"{folder}: may not be written to by this user")
+    elif (free := shutil.disk_usage(place).free) < 2 * settings.predictions_bytes:
+        yield Finding(
+            "note", "predictions", f"{folder}: {free / 1e6:.0f} MB are free, less than twice what it may take"
+        )
+    else:
+        yield Finding("ok", "predictions", f"{folder}: {settings.predictions_share:.0%} of the requests are kept")
+
+
+def _features(models: Path, name: str) -> Iterator[str]:
+    """Of every version that can be read."""
+    for version in bundle.versions(models, name):
+        with contextlib.suppress(HornpipeError):  # which is said where the model is looked at
+            yield from (feature.name for feature in bundle.read_version(models, name, version).manifest.features)
 
 
 def _connections(settings: Settings) -> Iterator[Finding]:

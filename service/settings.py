@@ -137,7 +137,9 @@ class Settings(BaseModel):
     predictions_hash: tuple[str, ...] = Field(
         default=(), description="Features of whose values a keyed hash is kept instead."
     )
-    predictions_salt: SecretStr | None = Field(default=None, description="The key of these hashes.")
+    predictions_salt: SecretStr | None = Field(
+        default=None, description="The key of these hashes, 16 characters at least."
+    )
     quality_days: int = Field(
         default=7, ge=1, le=366, description="Of the predictions of so many days is the quality in /metrics."
     )

@@ -137,3 +137,24 @@ def test_a_folder_that_may_not_be_read(environment: Environment, models: Path) -
         assert "may not be read" in wrong(environment)[0].text
     finally:
         models.chmod(0o755)
+
+
+def test_where_predictions_are_kept_and_that_no_feature_is_misspelt(environment: Environment, tmp_path: Path) -> None:
+    assert not [finding for finding in check(environment) if finding.about == "predictions"]
+    redact = {"HORNPIPE_PREDICTIONS_REDACT": "carrier, orgin"}
+    assert "nothing is redacted" in found(environment | redact, "predictions", "note")[0]
+    environment |= redact | {"HORNPIPE_PREDICTIONS_DIR": str(tmp_path / "some" / "log")}
+    (text,) = found(environment, "predictions", "wrong")
+    assert text.endswith("no model has a feature called orgin")
+    kept = environment | {"HORNPIPE_PREDICTIONS_REDACT": "carrier", "HORNPIPE_PREDICTIONS_BYTES": str(2**20)}
+    assert found(kept, "predictions", "ok") == [f"{tmp_path}/some/log: 100% of the requests are kept"]
+    assert "are free" in found(kept | {"HORNPIPE_PREDICTIONS_BYTES": str(2**60)}, "predictions", "note")[0]
+    (tmp_path / "some").touch()
+    assert "may not be written to" in found(kept, "predictions", "wrong")[0]
+    assert not (tmp_path / "some" / "log").exists()
+
+
+def test_hashes_without_a_salt_are_wrong(environment: Environment) -> None:
+    (text,) = found(environment | {"HORNPIPE_PREDICTIONS_HASH": "carrier"}, "settings", "wrong")
+
+    assert "HORNPIPE_PREDICTIONS_SALT of at least 16 characters" in text
