@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 # Where only a PSI above this would show, the sentence says so.
 COARSE = 0.25
-MOST_NAMED = 5
+MOST_NAMED = 3
 
 _WORDS = {
     "below": "lie below the training range",
@@ -64,4 +64,6 @@ def _words(name: str) -> str:
 
 
 def _percent(share: float) -> str:
+    if 0 < share < 0.001:
+        return "under 0.1%"
     return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{100 * share:.2g}%"

@@ -229,7 +229,8 @@ def test_verdicts() -> None:
     moved = [Moved(f"feature {i}", 1.0, 0.1, Change("below", 0.5, 0.0)) for i in range(7)]
 
     assert told(moved).startswith("7 of 13 inputs and outputs have drifted from training. feature 0 (PSI 1.00, alarm")
-    assert told(moved).endswith("; and 2 more.")
+    assert told(moved).endswith("; and 4 more.")
+    assert "under 0.1% in training" in told([Moved("month", 9, 0.1, Change("above", 1.0, 2e-6))])
     assert "Rows are few: only a PSI above 1.2 would show." in verdict(40, 13, [], 1.2)
     assert "few" not in verdict(4000, 13, [], 0.1)
     assert "without a sample" in verdict(4000, 0, [], 0.0)
