@@ -28,6 +28,9 @@ from tests.deploy.prometheus import RULES, Prometheus, needs_prometheus
 from tests.test_server import Process
 from tests.waiting import wait_until
 
+# The first that asks for them starts Prometheus, TensorFlow and two services, perhaps after training.
+pytestmark = pytest.mark.timeout(480)
+
 BOARDS = boards()
 QUERIES = [query for board in BOARDS.values() for query in queries(board)]
 PROVISIONED = Path("deploy/grafana/provisioning")
