@@ -89,6 +89,10 @@ class UnknownJob(JobError):
     """There is no job of that number."""
 
 
+class JobEnded(JobError):
+    """Too late, or too early: what is asked for is not for a job in this state."""
+
+
 class OpenJob(JobError):
     """The model has a job that is queued or running: `job` is its number."""
 
@@ -148,11 +152,11 @@ class Jobs:
         return [_job(row) for row in rows]
 
     def cancel(self, number: int) -> Job:
-        """Take a job out of the queue, or have its worker stop. Raises UnknownJob, or JobError where it has ended."""
+        """Take a job out of the queue, or have its worker stop. Raises UnknownJob, or JobEnded."""
         with self._writing() as file:
             job = self.get(number)
             if job.state not in OPEN:
-                raise JobError(f"job {number} has ended: {job.state}")
+                raise JobEnded(f"job {number} has ended: {job.state}")
             if job.state == "queued":
                 self._end(number, "cancelled", None, "cancelled before it began")
             else:
@@ -160,10 +164,10 @@ class Jobs:
         return self.get(number)
 
     def retry(self, number: int, asked_by: str) -> Job:
-        """Ask for the same once more. Raises UnknownJob, JobError where it is still open, or OpenJob."""
+        """Ask for the same once more. Raises UnknownJob, OpenJob, or JobEnded where it has not ended."""
         job = self.get(number)
         if job.state in OPEN:
-            raise JobError(f"job {number} has not ended: it is {job.state}")
+            raise JobEnded(f"job {number} has not ended: it is {job.state}")
         again = {"cause": "person", "asked_by": asked_by, "why": f"job {number} once more"}
         return self.ask(job.order.model_copy(update=again))
 

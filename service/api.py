@@ -14,7 +14,7 @@ from contract.features import Problem, show
 from service import openapi
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, answer_to, body, body_of
 from service.guard import describe
-from service.routes import docs, drift, feedback, models, quality
+from service.routes import docs, drift, feedback, jobs, models, quality
 from service.state import ServiceState
 
 log = logging.getLogger("hornpipe")
@@ -41,6 +41,7 @@ def create_api(state: ServiceState) -> FastAPI:
     api.include_router(drift.router)
     api.include_router(quality.router)
     api.include_router(feedback.router)
+    api.include_router(jobs.router)
     api.openapi = lambda: openapi.describe(api, state.registry)  # type: ignore[method-assign]  # its documented way
     return api
 

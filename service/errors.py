@@ -62,6 +62,18 @@ class FeedbackOff(RequestError):
     """No prediction is kept that feedback could be of."""
 
 
+class JobsOff(RequestError):
+    """There is no job table here."""
+
+
+class UnknownJob(RequestError):
+    """There is no job of that number."""
+
+
+class JobConflict(RequestError):
+    """The model has an open job already, or the job is in another state than the wish is for."""
+
+
 class UnknownModel(RequestError):
     """No model of that name serves here."""
 
@@ -146,6 +158,10 @@ class NotReady(HornpipeError):
     retry_after = 1
 
 
+class JobsUnavailable(NotReady):
+    """The job table cannot be read or written now."""
+
+
 class LoadRefused(NotReady):
     """Somebody asked for a version to be loaded, and it did not load or prove itself."""
 
@@ -165,11 +181,14 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     Unauthenticated: Answer(401, "unauthenticated"),
     Forbidden: Answer(403, "forbidden"),
     FeedbackOff: Answer(404, "feedback_off"),
+    JobsOff: Answer(404, "jobs_off"),
+    UnknownJob: Answer(404, "unknown_job"),
     UnknownModel: Answer(404, "unknown_model"),
     UnknownVersion: Answer(404, "unknown_version"),
     UnknownLabel: Answer(404, "unknown_label"),
     WrongMethod: Answer(405, "method_not_allowed"),
     TooSlow: Answer(408, "too_slow"),
+    JobConflict: Answer(409, "job_conflict"),
     BodyTooLarge: Answer(413, "body_too_large"),
     UnsupportedMedia: Answer(415, "unsupported_media_type"),
     InvalidRequest: Answer(422, "invalid_request"),
@@ -180,6 +199,7 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     BuffersFull: Answer(503, "buffers_full"),
     TooManyConnections: Answer(503, "too_many_connections"),
     DeadlineExceeded: Answer(504, "deadline_exceeded"),
+    JobsUnavailable: Answer(503, "jobs_unavailable"),
     NotReady: Answer(503, "not_ready"),
 }
 # What gRPC calls each of these statuses (grpc.io/docs/guides/status-codes), by number: without gRPC installed there are
@@ -191,6 +211,7 @@ GRPC_CODES: dict[int, int] = {
     404: 5,  # NOT_FOUND
     405: 12,  # UNIMPLEMENTED
     408: 4,  # DEADLINE_EXCEEDED
+    409: 9,  # FAILED_PRECONDITION
     413: 8,  # RESOURCE_EXHAUSTED
     415: 3,  # INVALID_ARGUMENT
     422: 3,  # INVALID_ARGUMENT

@@ -54,7 +54,7 @@ class Gate:
         try:
             needed = self._guard.needed(request.method, scope["path"])
             if needed is not None:
-                request.caller = self._guard.admit(needed, request.headers)
+                request.caller = scope["state"]["caller"] = self._guard.admit(needed, request.headers)
         except HornpipeError as error:
             status, content = body_of(error, passage.id)
             await passage.answer(status, ((b"content-type", b"application/json"), *describe(error)), content)

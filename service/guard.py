@@ -38,6 +38,7 @@ RULES = (
     Rule("/predict", "predict", "predict"),
     Rule("/invocations", "predict", "predict"),
     Rule("/feedback", "feedback", "feedback"),
+    Rule("/jobs", "admin", "admin"),
     Rule("/v1", "predict", "predict"),
     Rule("/v2/health", None, None),
     Rule("/v2/repository", "admin", "admin"),

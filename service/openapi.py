@@ -86,6 +86,7 @@ _MEANINGS = {
     404: "No such model or version",
     405: "Not a POST",
     408: "The request did not arrive in time",
+    409: "Not in the state that this needs",
     413: "The body is too large",
     415: "Not application/json",
     422: "The instances do not fit the features; every problem is listed",

@@ -119,6 +119,9 @@ class Settings(BaseModel):
     access_log: float = Field(
         default=0.0, ge=0, le=1, description="Share of the requests that the log has; failures are always there."
     )
+    jobs_file: Path | None = Field(
+        default=None, description="The table of retraining jobs that `hornpipe worker` does; without it `/jobs` is off."
+    )
     predictions_dir: Path | None = Field(
         default=None, description="Folder of the prediction log and of its labels; nothing is kept without it."
     )

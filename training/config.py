@@ -11,6 +11,7 @@ task = "binary" | "multiclass" | "regression"
 [gate]          what a version must keep to, and [[checks]] of one's own
 """
 
+import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -43,19 +44,22 @@ def text_of(path: Path) -> str:
 
 
 def read(text: str, source: str, overrides: Sequence[str] = (), name: str | None = None) -> TrainingConfig:
-    """The same of a config's text; `source` is what to call it."""
+    """The same of a config's text, or of the JSON that a manifest has of it; `source` is what to call it."""
+    is_json = text.startswith("{")  # TOML never begins so
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        raw = json.loads(text) if is_json else tomllib.loads(text)
+    except ValueError as error:
         raise ConfigError(source, [f"is not TOML: {error}"]) from error
     for override in overrides:
         _set(raw, override)
-    return parse(raw if name is None else raw | {"name": name}, source)
+    return parse(raw if name is None else raw | {"name": name}, source, is_json=is_json)
 
 
-def parse(raw: dict[str, Any], source: str = "config") -> TrainingConfig:
-    """Check a config that is parsed already. Raises ConfigError."""
+def parse(raw: dict[str, Any], source: str = "config", *, is_json: bool = False) -> TrainingConfig:
+    """Check a config that is parsed already; JSON has its dates as text. Raises ConfigError."""
     try:
+        if is_json:
+            return TrainingConfig.model_validate_json(json.dumps(raw, default=str))
         return TrainingConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(source, list(_lines(raw, error.errors()))) from error
