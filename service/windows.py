@@ -51,13 +51,15 @@ class Windows:
         self._file = None if folder is None else WindowsFile(folder)
         self._clock = clock
         self._serving: dict[Key, _Kept] = {}
-        self._left: dict[Key, _Kept] = {}  # which may come back
+        self._left: dict[Key, _Kept] = {}  # which may come back, or have not come yet
+        self._most_left = MOST_LEFT
 
     def restore(self) -> None:
         """Go on from what was written down, by this run of the service or one before."""
         snapshot = self._file.read() if self._file is not None else None
         if snapshot is None:
             return
+        self._most_left = max(MOST_LEFT, len(snapshot.versions))
         for each in snapshot.versions:
             history = each.history()
             if snapshot.run != self._store.run:
@@ -91,7 +93,7 @@ class Windows:
             for key, watch in self._watches().items()
             if (watch.manifest.name, watch.manifest.version) == (name, version)
         }
-        for key, total in self._totals(watches).items():
+        for key, total in reversed(self._totals(watches).items()):  # the last to come, where one was published anew
             return watches[key], self._history(key, watches[key], now, len(total)).rows(window, now, total)
         return None
 
@@ -130,7 +132,7 @@ class Windows:
     def _forget(self, now: float) -> None:
         """Of what has left, what no window has any more, and what is too much."""
         fresh = [each for each in self._left.items() if now - each[1].history.last.time < FORGET_SECONDS]
-        self._left = dict(fresh[-MOST_LEFT:])
+        self._left = dict(fresh[-self._most_left :])
 
     def _packed(self) -> bytes:
         return packed(self._store.run, [(key, *kept) for key, kept in (self._left | self._serving).items()])

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Literal
 
 import numpy as np
@@ -74,6 +75,7 @@ class WindowsFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._lock: int | None = None
+        self._writing = Lock()  # what is cancelled while it writes, writes on
         self._complained = False
 
     def read(self) -> Snapshot | None:
@@ -90,9 +92,10 @@ class WindowsFile:
     def write(self, content: bytes) -> None:
         """A snapshot as JSON. What goes wrong is logged, once: the windows go on in memory."""
         try:
-            if self._owns():
-                self._replace(content)
-                self._complained = False
+            with self._writing:
+                if self._owns():
+                    self._replace(content)
+                    self._complained = False
         except OSError as error:
             if not self._complained:
                 log.error("the windows of drift are not kept: %s", error)

@@ -10,8 +10,8 @@ import pytest
 
 from service.shared import SharedFolder
 from service.store import OwnMemory, Store
-from service.windows import FORGET_SECONDS, Windows
-from service.windows_file import NAME, packed
+from service.windows import FORGET_SECONDS, MOST_LEFT, Windows
+from service.windows_file import NAME, WindowsFile, packed
 from service.windows_history import Window
 from tests.service import versions
 from tests.service.versions import Process, Served
@@ -142,23 +142,48 @@ def test_a_worker_that_takes_a_dead_ones_place_has_its_windows(clock: Clock, tmp
     assert (again.rows(), again.rows("24h")) == (3, 103)
 
 
-def test_one_process_writes_and_another_when_it_is_gone(clock: Clock, tmp_path: Path) -> None:
-    first, second = (Worker(OwnMemory(), tmp_path, clock) for _ in range(2))
-    first.answer(1)
-    asyncio.run(_write_without_closing(first.windows))
-    second.answer(20)
-    asyncio.run(_write_without_closing(second.windows))
-    assert Worker(OwnMemory(), tmp_path, clock).rows() == 1
+def test_one_process_writes_and_another_when_it_is_gone(tmp_path: Path) -> None:
+    first, second = WindowsFile(tmp_path), WindowsFile(tmp_path)
+    first.write(b"1")
+    second.write(b"2")
+    assert text(tmp_path) == b"1"
+    first.close()
+    second.write(b"2")
+
+    assert text(tmp_path) == b"2"
+
+
+def test_it_writes_while_it_runs(clock: Clock, tmp_path: Path) -> None:
+    worker = Worker(OwnMemory(), tmp_path, clock)
+    worker.answer(9)
+
+    async def run() -> None:
+        task = asyncio.create_task(worker.windows.run())
+        async with asyncio.timeout(30):
+            while not (tmp_path / NAME).exists():
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert Worker(OwnMemory(), tmp_path, clock).rows() == 9
+
+
+def test_all_of_many_models_are_kept_until_they_are_loaded(clock: Clock, tmp_path: Path) -> None:
+    names = [f"model-{i}" for i in range(MOST_LEFT + 4)]
+    first = Worker(OwnMemory(), tmp_path, clock, *(Served(versions.table(name, numbers=1)) for name in names))
+    for served in first.process.served:
+        served.answer(6)
     first.write()
-    second.write()
+    second = Worker(OwnMemory(), tmp_path, clock)
+    second.windows.look()
+    for name in names:
+        second.process.load(Served(versions.table(name, numbers=1)))
 
-    assert Worker(OwnMemory(), tmp_path, clock).rows() == 20
-
-
-async def _write_without_closing(windows: Windows) -> None:
-    """As the service's task does at first."""
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(windows.run(), 0.5)
+    for name in names:
+        found = second.windows.rows(name, 1, "1h")
+        assert found is not None
+        assert sum(found[0].split(found[1].counts)[2].values()) == 6
 
 
 def text(folder: Path) -> bytes:
