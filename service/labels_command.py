@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from contract import bundle
 from contract.errors import BundleError
+from contract.images import encode_png
 from service import segments
 from service.indexing import index
 from service.labelled import LabelsError
@@ -104,18 +107,31 @@ def _write_pictures(found: Iterator[Row], target: Path) -> int:
     """As training reads them: a folder for each class. Raises LabelsError for rows that are more than a picture."""
     count = 0
     for count, row in enumerate(found, 1):  # noqa: B007  # the number of rows is the answer
-        values = list(row.given.values()) if isinstance(row.given, dict) else []
-        if len(values) != 1 or not (isinstance(values[0], dict) and "b64" in values[0]):
+        content = _picture(row.given)
+        if content is None:
             raise LabelsError(f"{target}: a folder is for pictures; these rows go to a file: .csv, .jsonl or .parquet")
         name = str(row.label)
         if "/" in name or name.startswith("."):
             raise LabelsError(f"{target}: the class {name!r} cannot be the name of a folder")
-        content = b64decode(values[0]["b64"])
         suffix = next((suffix for start, suffix in IMAGES.items() if content.startswith(start)), ".png")
         path = target / name / f"{row.row}-{row.id}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return count
+
+
+def _picture(given: Any) -> bytes | None:  # noqa: ANN401  # whatever JSON has
+    """The file of a row that is a picture, and made of whole numbers where it came as lists; else None."""
+    values = list(given.values()) if isinstance(given, dict) else []
+    match values:
+        case [{"b64": str(content)}]:
+            return b64decode(content)
+        case [list(lists)]:
+            pixels = np.array(lists)
+            if pixels.dtype.kind in "iu" and pixels.ndim in (2, 3):
+                shaped = pixels.astype(np.uint8).reshape(*pixels.shape[:2], -1)
+                return b64decode(encode_png(shaped))
+    return None
 
 
 def _columns(models: Path, wanted: Wanted, target: str | None) -> Columns:

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.csv import read_csv
 
 from hornpipe import main
 from service import feedback, keys
@@ -197,10 +198,7 @@ def test_labelled_rows_train_a_new_version(
 
     names = [feature.name for feature in trained.bundle.manifest.features]
     table = pq.read_table(some_flights).slice(0, 300)
-    rows = [
-        {name: each for name, each in row.items() if each is not None}
-        for row in table.select(names).to_pylist()
-    ]  # fmt: skip
+    rows = table.select(names).to_pylist()
     truth = table["outcome"].to_pylist()
     for start in range(0, 300, 50):
         ask(client, *rows[start : start + 50], request_id=f"part-{start}")
@@ -217,8 +215,12 @@ def test_labelled_rows_train_a_new_version(
     )
     prepared = prepare(checked)
 
-    splits = (prepared.train, prepared.validation, prepared.test)
-    assert sum(len(each) if hasattr(each, "__len__") else each.rows for each in splits) == len(sent)
+    assert prepared.train.rows + len(prepared.validation) + len(prepared.test) == len(sent)
+    exported = pq.read_table(target) if suffix == ".parquet" else read_csv(target)
+    chosen = table.take([i for i in range(300) if i % 10])
+    for name in (*names, "outcome"):
+        values, expected = exported[name].to_pylist(), chosen[name].to_pylist()
+        assert values == [float(each) if isinstance(each, int) else each for each in expected], name
 
 
 def test_what_is_exported_can_be_chosen_and_is_what_was_logged(
