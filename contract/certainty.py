@@ -24,7 +24,8 @@ def of_two(positive: Values) -> Values:
     """Probabilities of the positive class, [n] -> confidence, entropy and margin, [n, 3]."""
     largest = np.maximum(positive, 1 - positive)
     second = 1 - largest
-    return np.stack([largest, _surprise(largest) + _surprise(second), largest - second], axis=1)
+    entropy = -(largest * _logarithm(largest) + second * _logarithm(second))
+    return np.stack([largest, entropy, largest - second], axis=1)
 
 
 def of_many(probabilities: Values) -> Values:
@@ -32,12 +33,12 @@ def of_many(probabilities: Values) -> Values:
     rows = np.arange(len(probabilities))
     label = probabilities.argmax(axis=1)
     largest = probabilities[rows, label]
-    entropy = _surprise(probabilities).sum(axis=1)
+    entropy = -np.einsum("ij,ij->i", probabilities, _logarithm(probabilities))
     others = probabilities.copy()
     others[rows, label] = -np.inf
     return np.stack([largest, entropy, largest - others.max(axis=1), label.astype(np.float32)], axis=1)
 
 
-def _surprise(probabilities: Values) -> Values:
-    """What each adds to the entropy."""
-    return -probabilities * np.log(np.maximum(probabilities, _LEAST))
+def _logarithm(probabilities: Values) -> Values:
+    logarithm: Values = np.maximum(probabilities, _LEAST)
+    return np.log(logarithm, out=logarithm)
