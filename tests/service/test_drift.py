@@ -13,10 +13,18 @@ from scipy.special import rel_entr
 
 from contract import routing
 from contract.drift import CRITICAL_Z, chi_square
+from contract.features import Encoder
+from contract.kinds import TensorFeature
+from contract.manifest import Manifest, TensorsOutput
+from contract.signature import TensorSpec
 from hornpipe import main
 from service import keys
+from service.drift import DriftReport, report
 from service.verdict import Change, Moved, verdict
+from service.watch import Watch
+from service.windows_history import Rows
 from tests.conftest import NAME, Serve, Trained, add_version
+from tests.service import versions
 from tests.service.scraped import parsed, value
 from tests.test_server import Start, start
 from tests.waiting import wait_until
@@ -202,6 +210,33 @@ def test_a_restart_keeps_the_windows_of_all_workers(start: Start, tmp_path: Path
     predict(second.client, known[:7])
 
     assert ask(second.client)["rows"] == ask(second.client, window="1h")["rows"] == answered + 7
+
+
+def reported(manifest: Manifest, counts: list[int]) -> DriftReport:
+    return report(Watch(manifest, Encoder(manifest.features)), "24h", Rows(np.array(counts, np.int64), 0.0, 60.0))
+
+
+def test_a_version_without_a_baseline_has_nothing_to_be_compared_with() -> None:
+    output = TensorsOutput(tensors=(TensorSpec(name="z", dtype="string", shape=(-1, 4)),))
+    features = [TensorFeature(name="words", dtype="string", shape=(-1,))]
+    found = reported(versions.manifest(features, output, {"rows": 0, "inputs": {}, "outputs": {}}, "words", 1), [12])
+
+    assert (found.rows, found.inputs, found.outputs, found.labels, found.drifted) == (12, [], [], [], [])
+    assert found.verdict == "There is nothing to compare with: this version was imported without a sample of rows."
+
+
+def test_a_baseline_that_says_never_can_be_passed_and_written_as_json() -> None:
+    """Training smooths its ratios; a manifest from elsewhere may have a share of 0."""
+    made = versions.table(numbers=0, output=versions.VALUE)
+    (color,) = made.drift.inputs.values()
+    bins = color.model_copy(update={"ratios": (0.0, 0.5, 0.5, 0.0, 0.0, 0.0)})
+    manifest = made.model_copy(update={"drift": made.drift.model_copy(update={"inputs": {"color": bins}})})
+    value = len(made.drift.outputs["value"].ratios)
+    found = reported(manifest, [100, 100, 0, 0, 0, 0, *[10] * value, 200])
+
+    assert found.drifted[0] == "color"
+    assert 5 < found.inputs[0].psi < 30
+    assert "null" not in found.model_dump_json(include={"inputs"})
 
 
 def told(moved: list[Moved]) -> str:
