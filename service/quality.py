@@ -20,7 +20,7 @@ from service.quality_rows import known, truth
 
 log = logging.getLogger("hornpipe.quality")
 
-# Imports have no metrics of their own, and nothing to be compared with.
+# What a version is judged by first, by its output, as in training.
 HEADLINES = {"probability": "roc_auc", "probabilities": "f1_macro", "value": "rmse"}
 
 

@@ -15,7 +15,7 @@ from service import quality_gauges
 from service.labelled import Labelled, LabelsError
 from service.quality import Manifests, expected, realised
 from service.quality_gauges import Board, Sample
-from service.quality_rows import DAY_SECONDS, collected
+from service.quality_rows import DAY_SECONDS, collected, known
 from service.registry import Registry
 from service.settings import Settings
 from service.windows import Windows
@@ -123,7 +123,8 @@ class QualityWatch:
         """What came true of a model's answers."""
         samples: list[Sample] = []
         chunks = labelled.joined(model, now - self._seconds, labelled=True)
-        for version, (rows, _) in collected(chunks).items():
+        for version, (found, _) in collected(chunks).items():
+            rows = found.take(known(found))
             guessed = expected(rows, self._manifests.of(model, version))
             samples += quality_gauges.realised(model, version, len(rows), realised(rows), guessed)
         return samples

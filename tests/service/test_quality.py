@@ -17,7 +17,7 @@ from contract.estimate import calibrated, estimated
 from contract.manifest import BinaryOutput, Manifest, MulticlassOutput, RegressionOutput
 from contract.quality_interval import MEASURED
 from service.labelled import Joined
-from service.quality import Known, Quality, quality
+from service.quality import HEADLINES, Known, Quality, quality
 from service.quality_rows import collected, days
 from service.quality_words import summary
 from tests.conftest import NAME, Serve, Trained, add_version
@@ -26,6 +26,7 @@ from tests.service.test_workers import workers
 from tests.test_server import Start, start
 from tests.waiting import wait_until
 from training.estimation import expectation
+from training.task import TASKS
 
 __all__ = ["start"]
 
@@ -296,6 +297,19 @@ def test_of_several_classes_and_of_numbers() -> None:
     assert several.metrics["accuracy"].error == pytest.approx((0.8 + 0.6 + 0.7) / 3 - 1)
     assert (number.metrics["mae"].value, number.labelled) == (1.5, 2)
     assert number.metrics["mae"].estimate is None
+
+
+def test_a_label_that_is_none_of_the_classes_says_nothing() -> None:
+    rows = joined(BINARY, [0.9, 0.8, 0.3], [0, 0, 1])
+    rows.labels[1] = -1
+
+    found = quality(rows, Known())
+
+    assert (found.rows, found.labelled) == (3, 2)
+
+
+def test_versions_are_judged_first_by_what_training_judges_them_by() -> None:
+    assert {task.output: task.headline for task in TASKS.values()} == HEADLINES
 
 
 def test_rows_are_gathered_by_version_and_day_and_not_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
