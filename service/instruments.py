@@ -63,7 +63,10 @@ SCORE = Instrument(
     "The output's probability, largest probability or value, on the bin edges of the baseline.",
 )
 OUTPUT_BIN = Instrument(
-    "hornpipe_output_bin_total", "counter", ("model", "version", "output", "bin"), "Rows by bin of each output."
+    "hornpipe_output_bin_total",
+    "counter",
+    ("model", "version", "output", "bin"),
+    "Rows by bin of each output: score or value, and of classes confidence, entropy and margin.",
 )
 OUTPUT_RATIO = Instrument(
     "hornpipe_output_baseline_ratio",
@@ -72,7 +75,10 @@ OUTPUT_RATIO = Instrument(
     "Share of validation rows in each bin, smoothed by half a row.",
 )
 INPUT_BIN = Instrument(
-    "hornpipe_input_bin_total", "counter", ("model", "version", "feature", "bin"), "Rows by bin of each feature."
+    "hornpipe_input_bin_total",
+    "counter",
+    ("model", "version", "feature", "bin"),
+    "Rows by bin of each feature, and of what is measured of its pictures or texts.",
 )
 INPUT_RATIO = Instrument(
     "hornpipe_input_baseline_ratio",
