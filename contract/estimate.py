@@ -31,8 +31,8 @@ class Expectation(Part):
     """What training knows of this, from validation rows.
 
     `scores` and `probabilities` are the points of a rising curve from a score to how often that came true: isotonic,
-    and there only where it lowers calibration error and Brier score of rows that it was not fitted to. With two, it is of
-    the positive class's probability, with many of the largest one.
+    and there only where it lowers calibration error and Brier score of rows that it was not fitted to. With two classes
+    it is of the positive one's probability, with many of the largest.
 
     For estimates from counts: each cell is a bin of what the output is watched by, as the drift baseline has it; with
     two classes, the bin that holds the threshold is two cells, and `positive` says which cells lie above it. `means`
