@@ -5,6 +5,12 @@ import pytest
 from scipy.stats import multivariate_normal, spearmanr
 from sklearn.metrics import roc_auc_score
 
+from contract import histogram
+from contract.encoded import Encoded
+from contract.features import Encoder
+from contract.histogram import InputCounter
+from contract.kinds import ImageFeature, TensorFeature, TextFeature
+from contract.manifest import DriftBaseline
 from contract.outlier import OutlierBaseline, OutlierScorer
 from training import outliers
 from training.outliers import Columns
@@ -177,3 +183,74 @@ def test_without_rows_or_columns_there_is_none() -> None:
 
 def test_the_same_rows_and_seed_give_the_same_baseline(baseline: OutlierBaseline) -> None:
     assert outliers.fit(drawn(5000, 1), seed=0) == baseline
+
+
+def of_rows(encoder: Encoder, rows: Encoded, changed: Encoded) -> tuple[np.ndarray, np.ndarray]:
+    """The shares of fresh rows like those of training, which are the first half, and of changed ones."""
+    half = rows.rows // 2
+    train, fresh = rows.take(slice(0, half)), rows.take(slice(half, None))
+    words = histogram.fit_words(encoder, train)
+    inputs = histogram.fit_inputs(encoder, train) | histogram.fit_statistics(encoder, train, words)
+    drift = DriftBaseline(rows=half, inputs=inputs, outputs={}, labels={}, words=words)
+    made = outliers.of_rows(encoder, train, drift, seed=0)
+    assert made is not None
+    counter = InputCounter.of(encoder, drift.inputs, drift.words)
+    known = OutlierScorer(made, counter.names, ())
+
+    def told(some: Encoded) -> np.ndarray:
+        numbers, codes, measured = counter.columns(some)
+        return known.shares(np.concatenate([numbers, measured], axis=1), codes)
+
+    return told(fresh), told(changed)
+
+
+def test_pictures_are_strange_by_what_is_measured_of_them() -> None:
+    from sklearn.datasets import load_digits
+
+    pictures = np.random.default_rng(0).permutation(load_digits().images)[..., None].astype(np.float32)
+    encoder = Encoder([ImageFeature(name="picture", shape=(8, 8, 1), dtype="float32", maximum=16.0)])
+    nothing = np.empty((len(pictures), 0), np.float32)
+    rows = Encoded(nothing, nothing.astype(np.int32), pictures)
+
+    usual, inverted = of_rows(encoder, rows, rows._replace(image=16 - pictures))
+
+    assert (usual > 0.9).mean() == pytest.approx(0.1, abs=0.05)
+    assert (inverted > 0.99).mean() > 0.99
+
+
+def test_texts_are_strange_by_length_and_words_that_training_does_not_know() -> None:
+    """A training text knows its own words; were they counted as known, every new text would be strange."""
+    random = np.random.default_rng(0)
+    frequency = 1 / np.arange(1, 3001)
+    words = [f"word{i}" for i in range(3000)]
+
+    def texts(known: list[str]) -> Encoded:
+        drawn = [
+            " ".join(random.choice(known, random.integers(8, 15), p=frequency / frequency.sum())) for _ in range(2000)
+        ]
+        nothing = np.empty((2000, 0), np.float32)
+        return Encoded(nothing, nothing.astype(np.int32), texts=np.array(drawn, object)[:, None])
+
+    encoder = Encoder([TextFeature(name="text", required=True, example="a")])
+
+    usual, foreign = of_rows(encoder, texts(words), texts([f"mot{i}" for i in range(3000)]))
+
+    assert (usual > 0.9).mean() == pytest.approx(0.1, abs=0.05)
+    assert (foreign > 0.99).mean() > 0.99
+
+
+def test_the_numbers_of_an_imported_model_are_scored() -> None:
+    columns = drawn(2000, 1, apart=0.0).numbers
+    encoder = Encoder([TensorFeature(name=name, dtype="float32", shape=(1,)) for name in NAMES])
+
+    def rows(values: np.ndarray) -> Encoded:
+        return Encoded.of_tensors({name: values[:, i : i + 1] for i, name in enumerate(NAMES)})
+
+    named = {name: columns[:, i : i + 1] for i, name in enumerate(NAMES)}
+    inputs = histogram.fit_numbers(named, len(columns), histogram.fit_input)
+    drift = DriftBaseline(rows=len(columns), inputs=inputs, outputs={}, labels={})
+    made = outliers.of_rows(encoder, rows(columns), drift, seed=0)
+    assert made is not None
+
+    assert list(made.numbers) == list(NAMES)
+    assert outliers.of_rows(encoder, rows(columns), drift.model_copy(update={"inputs": {}}), seed=0) is None
