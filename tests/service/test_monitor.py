@@ -9,10 +9,20 @@ from scipy.stats import entropy
 
 from contract.encoded import Encoded
 from contract.features import Encoder
-from contract.histogram import bin_names, fit_input, fit_numbers, fit_output
-from contract.kinds import TensorFeature
+from contract.histogram import (
+    FEW_CLASSES,
+    bin_names,
+    fit_input,
+    fit_inputs,
+    fit_numbers,
+    fit_output,
+    fit_outputs,
+    fit_statistics,
+    fit_words,
+)
+from contract.kinds import CategoryFeature, ImageFeature, NumberFeature, TensorFeature, TextFeature
 from contract.manifest import CategoryBins, Manifest, NumberBins, Output
-from contract.outputs import TensorsOutput
+from contract.outputs import MulticlassOutput, TensorsOutput
 from contract.signature import TensorSpec
 from service.ledger import zeros
 from service.monitor import Monitor, Tally
@@ -41,10 +51,11 @@ def certainty(output: Output, answers: np.ndarray) -> dict[str, np.ndarray]:
     """What is watched of answers, as SciPy and a sort have it."""
     if output is VALUE:
         return {"value": answers}
-    every = answers if output is CLASSES else np.stack([1 - answers, answers], axis=1)
+    several = isinstance(output, MulticlassOutput)
+    every = answers if several else np.stack([1 - answers, answers], axis=1)
     largest = np.sort(every, axis=1)[:, ::-1]
     found = {"confidence": largest[:, 0], "entropy": entropy(every, axis=1), "margin": largest[:, 0] - largest[:, 1]}
-    return found if output is CLASSES else {"probability": answers, **found}
+    return found if several else {"probability": answers, **found}
 
 
 def expected(manifest: Manifest, rows: Encoded) -> dict[str, Counter]:
@@ -143,3 +154,85 @@ def test_counts_move_with_their_monitor_and_outlive_it() -> None:
         served = Served(served.manifest)
 
     assert sum(watch.split(Tally(watch, block, shared=True).read()[0])[2].values()) == 1000
+
+
+@pytest.mark.parametrize("classes", [FEW_CLASSES, FEW_CLASSES + 1, 300])
+def test_of_many_classes_as_much_is_counted_as_of_few(classes: int) -> None:
+    output = MulticlassOutput(classes=tuple(f"class {i}" for i in range(classes)))
+    answers = np.random.default_rng(0).dirichlet(np.full(classes, 0.1), 900).astype(np.float32)
+    features = [CategoryFeature(name="color", required=False, vocabulary=COLORS, example="red")]
+    rows = Encoded(np.empty((900, 0), np.float32), np.full((900, 1), 2, np.int32))
+    inputs = fit_inputs(Encoder(features), rows)
+    drift = {"rows": 900, "inputs": inputs, "outputs": fit_outputs(output, answers[:500])}
+    monitor = Monitor(versions.manifest(features, output, drift, "classes", 1), Encoder(features))
+    for start in range(0, 900, 90):
+        part = slice(start, start + 90)
+        monitor.observe(rows.take(part), {"probabilities": answers[part]}, 90)
+
+    for name, values in certainty(output, answers).items():
+        bins = monitor.manifest.drift.outputs[name]
+        expected = Counter(bin_of(float(each), bins, "non_finite") for each in values)
+        assert sum((named(monitor.outputs()[name], bins) - expected).values()) <= 2 * (name == "entropy")
+    assert list(monitor.labels().values()) == np.bincount(answers.argmax(axis=1), minlength=classes).tolist()
+    assert monitor.watch.outputs.width <= FEW_CLASSES
+
+
+@pytest.mark.parametrize("output", [BINARY, CLASSES], ids=lambda output: output.name)
+def test_a_bundle_of_an_older_format_is_watched_by_what_its_baseline_has(output: Output) -> None:
+    score = "probability" if output is BINARY else "confidence"
+    whole = versions.table(output=output)
+    old = whole.drift.model_copy(update={"outputs": {score: whole.drift.outputs[score]}})
+    others = ImageFeature(name="photo", shape=(4, 4, 3)), TextFeature(name="t", required=False, example="")
+    features = [*whole.features, *others]
+    manifest = versions.manifest(features, output, old.model_dump(), "flights", 1)
+    older, newer = Monitor(manifest, Encoder(manifest.features)), Monitor(whole, Encoder(whole.features))
+    rows, answers = some_rows(700, 3, output, seed=0)
+    pictures, texts = np.zeros((700, 4, 4, 3), np.uint8), np.full((700, 1), "a text", object)
+    newer.observe(rows, {output.name: answers}, 700)
+    older.observe(rows._replace(image=pictures, texts=texts), {output.name: answers}, 700)
+
+    assert list(older.outputs()) == [score]
+    assert older.outputs()[score].tolist() == newer.outputs()[score].tolist()
+    assert {name: each.tolist() for name, each in older.inputs().items()} == {
+        name: each.tolist() for name, each in newer.inputs().items()
+    }
+    assert older.labels() == newer.labels()
+
+
+def test_pictures_and_texts_are_counted_beside_numbers_and_categories() -> None:
+    random = np.random.default_rng(0)
+    features = [
+        ImageFeature(name="photo", shape=(4, 4, 1)),
+        NumberFeature(name="n", required=True, minimum=0, maximum=1, example=0),
+        TextFeature(name="t", required=False, example=""),
+        CategoryFeature(name="color", required=False, vocabulary=COLORS, example="red"),
+    ]
+    texts = np.array([[random.choice(["", "a", "a b", "b a b"])] for _ in range(600)], object)
+    rows = Encoded(
+        random.random((600, 1), np.float32),
+        random.integers(0, 5, (600, 1)).astype(np.int32),
+        random.integers(0, 256, (600, 4, 4, 1), np.uint8),
+        texts,
+    )
+    encoder, answers = Encoder(features), random.random(600, np.float32)
+    words = fit_words(encoder, rows)
+    inputs = fit_inputs(encoder, rows) | fit_statistics(encoder, rows, words)
+    drift = {"rows": 600, "inputs": inputs, "outputs": fit_outputs(BINARY, answers), "words": words}
+    monitor = Monitor(versions.manifest(features, BINARY, drift, "all", 1), encoder)
+    monitor.observe(rows, {"probability": answers}, 600)
+    lengths = [len(each) or np.nan for each in texts[:, 0]]
+
+    assert (
+        set(monitor.inputs())
+        == set(inputs)
+        == {"n", "color", "t.length", "t.unknown"}
+        | {f"photo.{each}" for each in ("mean", "contrast", "sharpness", "dark", "bright")}
+    )
+    assert {int(counts.sum()) for counts in monitor.inputs().values()} == {600}
+    counted = {name: named(counts, inputs[name]) for name, counts in monitor.inputs().items()}
+    assert counted["t.length"] == Counter(bin_of(each, inputs["t.length"], "missing") for each in lengths)
+    means = rows.image.reshape(600, -1).mean(axis=1).astype(np.float32)
+    assert counted["photo.mean"] == Counter(bin_of(float(each), inputs["photo.mean"], "missing") for each in means)
+    assert counted["color"] == Counter(
+        name if name in CODES[:2] else f"={name}" for name in np.array(CODES)[rows.categories[:, 0]].tolist()
+    )
