@@ -14,7 +14,7 @@ test: .venv/ready  ## the tests that take no minute each
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: .venv/ready  ## the others: twenty kills of one run, adversarial training, data larger than memory
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist load
 
 soak: .venv/ready  ## an hour: two hundred swaps, a hundred killed workers, a hundred thousand hostile requests
 	$(BIN)/python -m pytest -m soak

@@ -145,7 +145,7 @@ def start_worker(places: Places) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1500)
 def test_twenty_kills_of_the_worker_end_in_the_same_version(
     places: Places, jobs: Jobs, order: Callable[..., Order]
