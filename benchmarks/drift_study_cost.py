@@ -8,6 +8,7 @@ outlier scores are all in it.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from contract.runtimes import Outputs
 from service.monitor import Monitor
 from service.windows_history import SPANS
 
-ROUNDS = 3
+ROUNDS = 5
 INT64_BYTES = 8
 
 
@@ -45,10 +46,10 @@ class Cost:
 
 
 def measure(stream: Stream, replayed: Replayed, manifest: Manifest) -> Cost:
-    """The best of several rounds, because other programs run here too."""
+    """The median of several rounds."""
     encoder, batches = Encoder(manifest.features), list(_batches(stream, replayed, manifest))
-    count = _best(lambda: _count(Monitor(manifest, encoder), batches))
-    judge = _best(lambda: _judge(replayed.all, manifest))
+    count = _median(lambda: _count(Monitor(manifest, encoder), batches))
+    judge = _median(lambda: _judge(replayed.all, manifest))
     watch = Monitor(manifest, encoder).watch
     bins = sum(watch.inputs.sizes) + sum(watch.outputs.sizes) + len(watch.labels)
     return Cost(
@@ -89,10 +90,10 @@ def _judge(hourly: Mapping[str, Counts], manifest: Manifest) -> None:
                 drift(counts, ratios, baseline.rows)
 
 
-def _best(work: Callable[[], None]) -> float:
+def _median(work: Callable[[], None]) -> float:
     spent = []
     for _ in range(ROUNDS):
         began = time.process_time()
         work()
         spent.append(time.process_time() - began)
-    return min(spent)
+    return median(spent)

@@ -41,23 +41,25 @@ IMPORTED = time.process_time() - BEGAN, getrusage(RUSAGE_SELF).ru_maxrss
 
 
 def main(folder: Path, output: Path) -> None:
-    """What has been found is written after each part."""
+    """What has been found is written after each part, and not asked again."""
     train, validation = (pd.read_parquet(folder / f"{name}.parquet") for name in ("train", "validation"))
     inputs = [name for name in train.columns if name not in BESIDE]
     began = time.process_time()
     references = {"inputs": (inputs, dataset(train[inputs])), "score": ([SCORE], dataset(validation[[SCORE]]))}
-    seconds, wall = {"reference": time.process_time() - began}, dict[str, float]()
-    found: list[list[object]] = []
+    found = json.loads(output.read_text()) if output.exists() else {"verdicts": [], "seconds": {}, "wall": {}}
+    found |= {"version": version("evidently"), "import_seconds": IMPORTED[0]}
+    found["seconds"]["reference"] = time.process_time() - began
     for stream, what, period, apart in PARTS:
+        key = f"{stream} {period} {what}"
+        if key in found["seconds"]:
+            continue
         rows = pd.read_parquet(folder / f"{stream}.parquet")
         began, at = time.process_time(), time.perf_counter()
-        found += judged(rows, *references[what], stream, period, apart)
-        key = f"{stream} {period} {what}"
-        seconds[key], wall[key] = time.process_time() - began, time.perf_counter() - at
-        print(f"evidently: {key}, {seconds[key]:.1f} s", flush=True)
-        memory = {"imported_mb": IMPORTED[1] / 1000, "peak_mb": getrusage(RUSAGE_SELF).ru_maxrss / 1000}
-        content = {"version": version("evidently"), "verdicts": found, "seconds": seconds, "wall": wall}
-        output.write_text(json.dumps(content | {"import_seconds": IMPORTED[0], "memory": memory}))
+        found["verdicts"] += judged(rows, *references[what], stream, period, apart)
+        found["seconds"][key], found["wall"][key] = time.process_time() - began, time.perf_counter() - at
+        print(f"evidently: {key}, {found['seconds'][key]:.1f} s", flush=True)
+        found["memory"] = {"imported_mb": IMPORTED[1] / 1000, "peak_mb": getrusage(RUSAGE_SELF).ru_maxrss / 1000}
+        output.write_text(json.dumps(found))
 
 
 def dataset(rows: pd.DataFrame) -> Dataset:
@@ -70,12 +72,18 @@ def dataset(rows: pd.DataFrame) -> Dataset:
 def judged(
     rows: pd.DataFrame, columns: list[str], reference: Dataset, stream: str, period: str, apart: int
 ) -> list[list[object]]:
-    """Verdicts of whole windows, so many periods apart: by column, and of the data set."""
+    """Verdicts of whole windows, so many periods apart, the last one among them: by column, and of the data set. None
+    of a window that Evidently fails on."""
     hours, found = PERIODS[period], list[list[object]]()
-    for i in range(0, (int(rows["hour"].iloc[-1]) // 24 + 1) * 24 // hours, apart):
+    windows = (int(rows["hour"].iloc[-1]) // 24 + 1) * 24 // hours
+    for i in range((windows - 1) % apart, windows, apart):
         current = dataset(rows.loc[rows["hour"] // hours == i, columns])
-        for metric in Report([DataDriftPreset()]).run(current, reference).dict()["metrics"]:
-            found.append([stream, period, i, *verdict(metric)])
+        try:
+            metrics = Report([DataDriftPreset()]).run(current, reference).dict()["metrics"]
+        except ValueError as error:  # a column that is empty ends the whole report
+            print(f"evidently: {stream}, {period} {i}: {error}", flush=True)
+            metrics = []
+        found += [[stream, period, i, *verdict(metric)] for metric in metrics]
     return found
 
 
