@@ -124,3 +124,24 @@ def test_what_is_one_number_a_row_is_counted_by_the_baseline_of_the_sample(clien
     assert value(counted, "hornpipe_input_bin_total", model="scalars", version="1", feature="b", bin="below") == 1
     assert value(counted, "hornpipe_baseline_rows", model="scalars", version="1") == 100
     assert dict(bins(counted, "hornpipe_input_bin_total", model="lengths")) == {}
+
+
+def test_what_an_imported_model_was_trained_on_is_not_known(client: httpx.Client) -> None:
+    row = {"a": 1e9, "b": [3], "c": "you"}
+    refused = client.post("/predict", json={"instances": [row], "model": "scalars", "warnings": True})
+
+    (problem,) = refused.json()["error"]["details"]
+    assert (refused.status_code, problem["path"], problem["problem"]) == (422, "warnings", "cannot be had")
+    assert ask(client, "scalars", row).json()["predictions"][0].keys().isdisjoint({"warnings", "outlier"})
+
+
+def test_rows_of_a_sample_say_how_strange_others_are(client: httpx.Client) -> None:
+    ask(client, "scalars", *ROWS, {"a": 1e9, "b": [3], "c": "you"})
+
+    samples = scrape(client)
+    assert value(samples, "hornpipe_outlier_score_count", model="scalars", version="1") == len(ROWS) + 1
+    beyond = value(samples, "hornpipe_outlier_score_bucket", model="scalars", version="1", le="0.999")
+    assert len(ROWS) - 3 <= beyond <= len(ROWS)
+    assert not [
+        labels for name, labels in samples if name.startswith("hornpipe_outlier") and ("model", "types") in labels
+    ]
