@@ -37,6 +37,9 @@ FAR = 4
 # Up to so many deviations, what is strange about a number by itself is what its histogram says, and no more.
 LIMIT = 3.0
 
+# Multiplications from which on OpenBLAS takes several threads (its interface/gemm.c).
+ONE_THREAD = 2**18
+
 Ratios = Many[Annotated[float, Field(ge=0, le=1)]]
 Matrix = TypeAliasType("Matrix", Many[tuple[FiniteFloat, ...]])
 Numbers = NDArray[np.float32]
@@ -138,7 +141,7 @@ class OutlierScorer:
             rest = self._line(places, bins) - self._means
             rest -= self._categories.shift(codes)
             rest[np.isnan(rest)] = 0.0  # what is missing is as it would be expected to be
-            independent = rest @ self._whitening
+            independent = _product(rest, self._whitening)
             scores += np.einsum("ij,ij->i", independent, independent) / 2
         return scores
 
@@ -217,6 +220,14 @@ def _tables(number: OutlierNumber, rows: int, *, normal: bool) -> tuple[NDArray[
     # less strange it would be.
     surprise[-1] += usual
     return surprise, slopes, intercepts
+
+
+def _product(rows: Numbers, matrix: Numbers) -> Numbers:
+    """In parts that are small enough for one thread: BLAS would wake others, which takes longer than the work."""
+    part = max(1, ONE_THREAD // max(1, matrix.size))
+    if len(rows) <= part:
+        return rows @ matrix
+    return np.concatenate([rows[start : start + part] @ matrix for start in range(0, len(rows), part)])
 
 
 def _smoothed(shares: Sequence[float], rows: int) -> NDArray[np.float64]:
