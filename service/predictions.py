@@ -1,8 +1,8 @@
 """The prediction log: what was asked and answered, for the share of the requests that is kept.
 
 The event loop only appends references to a list; a thread makes lines of them and writes those (segments.py), several
-times a second, and has them on the disk each second. What there is no room for, in the list or on the disk, is dropped
-and counted: no request waits for the log, or fails because of it.
+times a second, and another one has them on the disk each second. What there is no room for, in the list or on the disk,
+is dropped and counted: no request waits for the log, or fails because of it.
 """
 
 import logging
@@ -76,11 +76,13 @@ class PredictionLog:
         self._dropped: Counter[tuple[str, LogResult]] = Counter()
         self._done: deque[tuple[str, LogResult, int]] = deque()
         self._something = threading.Event()
-        self._ends = False
         self._thread = threading.Thread(target=self._write_on, name="predictions", daemon=True)
+        self._syncing = threading.Thread(target=self._sync_on, name="predictions-sync", daemon=True)
+        self._end = threading.Event()
 
     def start(self) -> None:
         self._thread.start()
+        self._syncing.start()
 
     def note(
         self,
@@ -113,28 +115,30 @@ class PredictionLog:
 
     def close(self) -> None:
         """Write what waits; after that nothing is written any more."""
-        self._ends = True
+        self._end.set()
         self._something.set()
-        self._thread.join()
+        for thread in (self._thread, self._syncing):
+            thread.join()
+        self._segments.close()
 
-    # On the thread
+    # On threads
 
     def _write_on(self) -> None:
-        pause = threading.Event()
-        synced = tidied = monotonic()
-        while not self._ends:
-            if self._something.wait(SYNC_SECONDS) and not self._ends:
-                pause.wait(GATHER_SECONDS)
+        tidied = monotonic()
+        while not self._end.is_set():
+            if self._something.wait(TIDY_SECONDS):
+                self._end.wait(GATHER_SECONDS)
             self._something.clear()
             self._safely(self._write)
-            if (now := monotonic()) - synced >= SYNC_SECONDS:
-                self._safely(self._segments.sync)
-                synced = now
-            if now - tidied >= TIDY_SECONDS:
+            if (now := monotonic()) - tidied >= TIDY_SECONDS:
                 self._safely(self._segments.tidy)
                 tidied = now
         self._safely(self._write)
-        self._safely(self._segments.close)
+
+    def _sync_on(self) -> None:
+        """Beside the other thread: what comes while the disk is slow is written all the same."""
+        while not self._end.wait(SYNC_SECONDS):
+            self._safely(self._segments.sync)
 
     def _safely(self, do: Callable[[], None]) -> None:
         try:

@@ -15,6 +15,8 @@ import fcntl
 import logging
 import os
 import re
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +36,8 @@ LARGEST_SEGMENT = 64 * 2**20
 MOST_SEGMENTS = 1000
 # After so long a segment is closed, so that what is old can go.
 MOST_SECONDS = 3600.0
+# Segments that are full and not on the disk yet; from then on lines wait for it.
+MOST_UNSYNCED = 4
 # When the disk is full, how long nothing is tried.
 PAUSE_SECONDS = 1.0
 
@@ -48,7 +52,8 @@ class Line(NamedTuple):
 class Segments:
     """Those of one writer, one of `writers` that share a folder of `most_bytes`; it keeps them for `most_seconds`.
 
-    Used by one thread. No error of the disk is raised: what cannot be written is lost, and the log says so once.
+    Used by one thread, but for `sync`: another one waits for the disk, so that lines do not. No error of the disk is
+    raised: what cannot be written is lost, and the log says so once.
     """
 
     def __init__(self, folder: Path, most_bytes: int, most_seconds: float, writers: int) -> None:
@@ -62,6 +67,8 @@ class Segments:
         self._began = 0.0
         self._told: set[bytes] = set()
         self._unsynced = False
+        self._full: deque[int] = deque()  # files that are still to come to the disk
+        self._handing = threading.Lock()  # so that no file is closed while it is handed over
         self._failed: float | None = None
 
     def fits(self, line: Line) -> bool:
@@ -77,7 +84,7 @@ class Segments:
             text = line.text if line.about in self._told else line.about + line.text
             if self._file is None or self._is_full(len(chunk) + len(text)):
                 written += self._write(chunk, ends)
-                self.close()
+                self._end()
                 chunk, ends, text = bytearray(), [], line.about + line.text
                 if not self._open():
                     return written
@@ -87,29 +94,42 @@ class Segments:
         return written + self._write(chunk, ends)
 
     def sync(self) -> None:
-        """See to it that what is written survives the machine."""
-        if self._file is not None and self._unsynced:
-            try:
-                os.fsync(self._file)
-            except OSError as error:
-                self._fail(error)
+        """See to it that what is written survives the machine; it takes as long as the disk does."""
+        with self._handing:
+            waiting = [self._full.popleft() for _ in range(len(self._full))]
+            if self._file is not None and self._unsynced:
+                waiting.append(os.dup(self._file))
             self._unsynced = False
+        for file in waiting:
+            try:
+                os.fsync(file)
+            except OSError as error:
+                log.error("what was logged may not survive a power cut: %s", error)
+            finally:
+                os.close(file)
 
     def tidy(self) -> None:
         """Close what has been open for long; remove what is too old."""
         if self._file is not None and monotonic() - self._began > MOST_SECONDS:
-            self.close()
+            self._end()
         self._make_room()
 
     def close(self) -> None:
-        if self._file is None:
-            return
+        """End the segment, and wait until all of it is on the disk."""
+        self._end()
         self.sync()
+
+    def _end(self) -> None:
+        """Write no more to the segment; anybody may remove it from now on."""
         if self._file is not None:
-            os.close(self._file)  # and with it goes the lock
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            with self._handing:
+                self._full.append(self._file)
+                self._file = None
             if not self._size:
                 self._path.unlink(missing_ok=True)
-            self._file = None
+        if len(self._full) > MOST_UNSYNCED:
+            self.sync()
 
     def _is_full(self, more: int) -> bool:
         return self._size + more > self._segment or monotonic() - self._began > MOST_SECONDS
@@ -133,7 +153,6 @@ class Segments:
         if self._file is None or not chunk:
             return 0
         done, content = 0, memoryview(chunk)
-        self._unsynced = True
         try:
             while done < len(chunk):
                 done += os.write(self._file, content[done:])
@@ -143,6 +162,7 @@ class Segments:
             self._fail(error)
             return sum(end <= done for end in ends)
         self._size += done
+        self._unsynced = True
         if self._failed is not None:
             log.info("the prediction log is written again")
             self._failed = None
@@ -155,7 +175,8 @@ class Segments:
         self._failed = monotonic()
         if self._file is None:
             return
-        file, self._file = self._file, None
+        with self._handing:
+            file, self._file = self._file, None
         try:
             os.ftruncate(file, self._size)
             if not self._size:

@@ -158,7 +158,7 @@ def test_scopes(serve: Serve, file: Path, row: Row) -> None:
             assert (status == 403) == (scope not in allowed), (path, scope)
     predicting = {scope: ask(client, row, **bearer(key)).status_code for scope, key in made.items()}
 
-    assert predicting == {"predict": 200, "admin": 200, "metrics": 403}
+    assert predicting == {"predict": 200, "feedback": 403, "admin": 200, "metrics": 403}
     assert client.post("/models", headers=bearer(made["predict"])).status_code == 403
     for path in ("/healthz", "/readyz", "/docs"):
         assert client.get(path).status_code == 200

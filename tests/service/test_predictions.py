@@ -189,7 +189,11 @@ def test_versions_and_their_roles_are_told_apart(serve: Serve, row: Row, folder:
     add_version(models)
     routing.canary(models, NAME, 2, 50, by="test", why="test")
     client = serve(predictions_dir=folder)
-    wait_until(lambda: len(client.get("/models").json()["models"][0]["loaded"]) == 2, "both are loaded")
+
+    def serving() -> list[bool]:
+        return [each["serving"] is not None for each in client.get("/models").json()["models"][0]["loaded"]]
+
+    wait_until(lambda: serving() == [True, True], "both are loaded")
     answers = {f"id-{i}": ask(client, row, request_id=f"id-{i}").json()["version"] for i in range(40)}
 
     logged = {line["id"]: (line["version"], line["role"]) for line in written(folder, 40)}
@@ -213,9 +217,10 @@ def kill(process: Process) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_kill_loses_the_last_second_at_most(start: Start, row: Row, folder: Path, workers: int) -> None:
     process = start(WORKERS=workers, PREDICTIONS_DIR=folder)
+    wait_until(lambda: total(samples(process.client), "hornpipe_swaps_total") >= workers, "all have loaded", 60)
     answered: list[tuple[str, float]] = []
     ends = time.monotonic() + 3
-    while time.monotonic() < ends:
+    while time.monotonic() < ends or len(answered) < 200:
         with httpx.Client(base_url=f"http://127.0.0.1:{process.port}") as client:  # whichever worker takes it
             for _ in range(20):
                 request_id = f"{len(answered)}"
@@ -225,7 +230,6 @@ def test_a_kill_loses_the_last_second_at_most(start: Start, row: Row, folder: Pa
     kill(process)
 
     kept = {line["id"] for line in lines(folder)}
-    assert len(answered) > 100
     assert {request_id for request_id, at in answered if at < killed - 1} <= kept
     writers = {re.search(r"-(\d+)\.jsonl$", path.name)[1] for path in segments.paths(folder)}
     assert len(writers) == workers
