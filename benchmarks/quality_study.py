@@ -13,12 +13,13 @@ and labels are stamped with the time of the flights. Writes a JSON file that ben
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -33,9 +34,7 @@ from contract import bundle, routing
 from contract.estimate_counts import counts_of, estimated_of_counts
 from contract.manifest import Manifest
 from examples.flights.prepare import features, source_folder
-from tests.service.scraped import parsed
 from tests.test_server import free_port
-from tests.waiting import wait_until
 
 LIBRARY = "faketime/libfaketimeMT.so.1"
 NAME = "flights"
@@ -110,19 +109,29 @@ def service(models: Path, folder: Path, clock: Clock) -> Iterator[httpx.Client]:
             "PORT": port,
             "PREDICTIONS_DIR": folder / "kept",
             "PREDICTIONS_DAYS": 36_500,
-            "QUALITY_SECONDS": 0.5,
         }
         environment = (
             os.environ | clock.environment() | {f"HORNPIPE_{key}": str(each) for key, each in settings.items()}
         )
-        process = subprocess.Popen([sys.executable, "-m", "hornpipe", "serve"], env=environment, stderr=log, stdout=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hornpipe", "serve"], env=environment, stderr=log, stdout=log, start_new_session=True
+        )
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-                wait_until(lambda: ready(client), f"the service is ready; see {folder / 'log'}", 120)
+                wait(lambda: ready(client), f"the service is ready; see {folder / 'log'}")
                 yield client
         finally:
             process.terminate()
             process.wait()
+
+
+def wait(condition: Callable[[], object], what: str, seconds: float = 300.0) -> None:
+    """Raises TimeoutError that says what did not come about."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.5)
 
 
 def ready(client: httpx.Client) -> bool:
@@ -144,7 +153,8 @@ class Replay:
         self.days: list[Row] = []
 
     def run(self, found: list[Flight]) -> None:
-        """Hour by hour, and on until every flight has arrived."""
+        """Hour by hour, and on until every flight has arrived. Ctrl-C: no more are asked about."""
+        signal.signal(signal.SIGINT, lambda *_: found.clear())
         now = found[0].asked.replace(minute=0)
         at = 0
         while at < len(found) or self._landing:
@@ -174,21 +184,20 @@ class Replay:
             self._client.post("/feedback", json=self._landing.pop(hour)).raise_for_status()
 
     def _look(self, now: datetime) -> None:
-        """Of the day that is ending: what the service says of it, and its gauges of the last seven."""
-        wait_until(lambda: self._said(1)["rows"] >= len(self._answers), "what was logged is indexed", 120)
-        labelled = self._said(7)["labelled"]
-        wait_until(lambda: self._gauge("hornpipe_quality_rows").get("", 0) == labelled, "the gauges are new", 120)
-        said = self._said(1)["days"][0]
+        """Of the day that is ending: what the service says of it, and of the last seven."""
+        wait(lambda: self._said(1)["rows"] >= len(self._answers), "what was logged is indexed")
+        said = self._said(7)
+        today, week = said["days"][0], said["metrics"]
         self.days.append(
             {
-                "day": said["day"],
-                "midnight": said,
+                "day": today["day"],
+                "midnight": today,
                 "counts": self._of_counts(),
-                "week": self._gauge("hornpipe_quality"),
-                "week_error": self._gauge("hornpipe_quality_estimate_error"),
+                "week": {name: each["value"] for name, each in week.items()},
+                "week_error": {name: each["error"] for name, each in week.items() if each["error"] is not None},
             }
         )
-        print(f"{now:%Y-%m-%d}  {said['rows']:4} flights, {said['labelled_share']:.0%} arrived", flush=True)
+        print(f"{now:%Y-%m-%d}  {today['rows']:4} flights, {today['labelled_share']:.0%} arrived", flush=True)
         self._answers.clear()
 
     def _said(self, days: int) -> Row:
@@ -196,11 +205,6 @@ class Replay:
         report = self._client.get(f"/models/{NAME}/quality", params={"days": days}).raise_for_status().json()
         found: Row = report["versions"][0]
         return found
-
-    def _gauge(self, name: str) -> dict[str, float]:
-        """By metric, or under an empty name."""
-        samples = parsed(self._client.get("/metrics").raise_for_status().text)
-        return {dict(labels).get("metric", ""): each for (found, labels), each in samples.items() if found == name}
 
     def _of_counts(self) -> dict[str, float]:
         """The estimate of the day by the bins that the service counts into."""
@@ -211,7 +215,7 @@ class Replay:
 
     def final(self) -> Row:
         """What the service says in the end of every day, when all flights have arrived."""
-        wait_until(lambda: self._said(366)["labelled_share"] == 1, "every label is there", 120)
+        wait(lambda: self._said(366)["labelled_share"] == 1, "every label is there")
         return self._said(366)
 
 
@@ -236,7 +240,7 @@ def main() -> int:
             replay.run(found)
             final = replay.final()
     result = {
-        "flights": len(found),
+        "flights": final["rows"],
         "seconds": time.monotonic() - began,
         "trained": manifest.data.model_dump(),
         "test": {name: each.model_dump() for name, each in manifest.metrics.items()},
