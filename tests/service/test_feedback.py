@@ -1,5 +1,6 @@
 """POST /feedback of a real service, from the body to what can be trained on."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow.csv import read_csv
 
 from hornpipe import main
@@ -268,3 +271,22 @@ def test_a_request_can_be_forgotten_while_the_service_runs(
 def test_the_command_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["labels", NAME, "-o", "x.csv", "--folder", str(tmp_path)]) != 0
     assert "no predictions are kept in" in capsys.readouterr().err
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+ITEMS = st.fixed_dictionaries(
+    {}, optional={"request_id": JSON_VALUES, "row": JSON_VALUES, "label": JSON_VALUES, "value": JSON_VALUES}
+)
+
+
+@given(JSON_VALUES | ITEMS | st.lists(ITEMS | JSON_VALUES, max_size=3).map(lambda items: {"feedback": items}))
+def test_whatever_comes_is_read_or_refused(document: object) -> None:
+    body = json.dumps(document).encode()
+    for media in (JSON, LINES):
+        with contextlib.suppress(InvalidRequest, NotJSON):
+            found = feedback.read(body, media)
+            assert all(isinstance(each.label, str | int | float) and each.row >= 0 for each in found)
