@@ -37,7 +37,7 @@ FAR = 4
 # Up to so many deviations, what is strange about a number by itself is what its histogram says, and no more.
 LIMIT = 3.0
 
-# Multiplications from which on OpenBLAS takes several threads (its interface/gemm.c).
+# Multiplications from which on OpenBLAS takes several threads (its interface/gemm.c), which spin while they wait.
 ONE_THREAD = 2**18
 
 Ratios = Many[Annotated[float, Field(ge=0, le=1)]]

@@ -17,9 +17,6 @@ from service.ledger import Counts, Ledger, Sums, block_type
 # Rows that are noted before they are counted: as many as are worth counting together, or as this many bytes hold.
 MOST_ROWS = 512
 MOST_BYTES = 65536
-# Of a product of matrices with more multiplications OpenBLAS wakes threads for parts of microseconds, which spin: it
-# takes ten times the processor, and as much longer where that is busy.
-MOST_MULTIPLICATIONS = 2**18
 
 
 class Rows(NamedTuple):
@@ -114,14 +111,9 @@ class Watch:
     ) -> NDArray[np.float64] | None:
         """Which share of training rows is less strange than each row, [n], of what `inputs` has picked; None where
         nothing is known of them."""
-        if self.outliers is None or self.manifest.outlier is None:
+        if self.outliers is None:
             return None
-        numbers = _beside(numbers, measured)
-        most = max(1, MOST_MULTIPLICATIONS // max(1, len(self.manifest.outlier.whitening)) ** 2)
-        if len(numbers) <= most:
-            return self.outliers.shares(numbers, categories)
-        starts = range(0, len(numbers), most)
-        return np.concatenate([self.outliers.shares(numbers[i : i + most], categories[i : i + most]) for i in starts])
+        return self.outliers.shares(_beside(numbers, measured), categories)
 
     @property
     def _buckets(self) -> int:
