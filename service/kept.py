@@ -1,5 +1,7 @@
 """What is kept of predictions, where HORNPIPE_PREDICTIONS_DIR says so: the log, its labels, and both of them joined."""
 
+import errno
+import tempfile
 from pathlib import Path
 
 from service.joining import JoinedLabels
@@ -9,16 +11,20 @@ from service.metrics import Metrics
 from service.predictions import PredictionLog
 from service.settings import Settings, SettingsError, variable
 
+# There may be room later, and predictions can be had without it.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class Kept:
-    """Raises SettingsError when nothing can be written to the folder."""
+    """Raises SettingsError when the folder is none that can be written to."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (folder / ".writable").touch(0o600)
+            tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise SettingsError(f"{variable('predictions_dir')}: {folder}: {error.strerror}") from error
+            if error.errno not in FULL:
+                raise SettingsError(f"{variable('predictions_dir')}: {folder}: {error.strerror}") from error
         self.log = PredictionLog(folder, settings)
         self.labelling = Labelling(folder, settings)
         self.labelled: Labelled = JoinedLabels(folder)

@@ -43,7 +43,7 @@ def labels(options: argparse.Namespace) -> int:
     if folder == Path() or not (folder / NAME).exists():
         raise LabelsError(f"no predictions are kept in {folder}: say where, with --folder or HORNPIPE_PREDICTIONS_DIR")
     if options.forget is not None:
-        print(f"{forget(folder, options.forget):,} rows forgotten", file=sys.stderr)  # noqa: T201  # a command's
+        print(f"rows forgotten: {forget(folder, options.forget):,}", file=sys.stderr)  # noqa: T201  # a command's
         return 0
     if options.name is None or options.output is None:
         raise LabelsError("say of which model, and where to: hornpipe labels NAME -o FILE")

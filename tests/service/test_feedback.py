@@ -260,7 +260,7 @@ def test_a_request_can_be_forgotten_while_the_service_runs(
 
     assert main(["labels", "--forget", "secret-id", "--folder", str(folder)]) == 0
 
-    assert "1 rows forgotten" in capsys.readouterr().err
+    assert "rows forgotten: 1" in capsys.readouterr().err
     assert [line["id"] for line in lines(folder)] == ["b"]
     for path in folder.iterdir():
         assert b"secret-id" not in path.read_bytes(), path
