@@ -24,7 +24,17 @@ from benchmarks import drift_study_cost, drift_study_pictures, drift_study_repla
 from benchmarks.drift_study_data import FOLDER, LEARN, TEST, VALIDATION, Rows, Stream, divide
 from benchmarks.drift_study_replay import Replayed
 from benchmarks.drift_study_results import Ours, Results, packed
-from benchmarks.drift_study_verdicts import DAY, WEEK, differs, qualities, ringing, threshold_of, verdicts, worse_days
+from benchmarks.drift_study_verdicts import (
+    DAY,
+    WEEK,
+    differs,
+    if_it_were,
+    qualities,
+    ringing,
+    threshold_of,
+    verdicts,
+    worse_days,
+)
 from benchmarks.machine import facts
 from benchmarks.servers.table import RIVALS
 from contract import bundle, routing
@@ -48,7 +58,7 @@ def main() -> None:
         _write_streams(rows, replayed, made.manifest)
         for tool in TOOLS:
             _ask(tool)
-        OURS.write_text(packed(ours(rows, replayed, made.manifest)))
+        OURS.write_text(packed(ours(rows, replayed, made)))
     results = Results.read(OURS, {tool: _answer(tool) for tool in TOOLS})
     drift_study_pictures.draw(results)
     drift_study_tables.write(results)
@@ -114,7 +124,8 @@ def _answer(tool: str) -> Path:
     return FOLDER / f"{tool}.json"
 
 
-def ours(rows: Rows, replayed: Mapping[str, Replayed], manifest: Manifest) -> Ours:
+def ours(rows: Rows, replayed: Mapping[str, Replayed], made: Bundle) -> Ours:
+    manifest = made.manifest
     asked = [stream for stream in rows.asked if stream.name != rows.validation.name]
     autumn = replayed[rows.autumn.name]
     return Ours(
@@ -125,6 +136,7 @@ def ours(rows: Rows, replayed: Mapping[str, Replayed], manifest: Manifest) -> Ou
         weeks=list(qualities(rows.autumn, autumn.scores, manifest, WEEK)),
         days=list(qualities(rows.autumn, autumn.scores, manifest, DAY)),
         worse=worse_days(rows.autumn, autumn.scores, manifest),
+        if_months=if_it_were(range(1, 8), rows.autumn, made),
         test=manifest.metrics["roc_auc"],
         cost=drift_study_cost.measure(rows.autumn, autumn, manifest),
         facts=facts() | json.loads(SERVICE.read_text()) | _sizes(rows),

@@ -83,7 +83,8 @@ def judged(
         except ValueError as error:  # a column that is empty ends the whole report
             print(f"evidently: {stream}, {period} {i}: {error}", flush=True)
             metrics = []
-        found += [[stream, period, i, *verdict(metric)] for metric in metrics]
+        verdicts = [verdict(metric) for metric in metrics]
+        found += [[stream, period, i, *each] for each in verdicts if len(columns) > 1 or each[0] != DATASET]
     return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -87,7 +88,7 @@ def _rings(results: Results, name: str, window: str, edges: NDArray[np.float64])
 def _matrix(
     found: Mapping[str, Mapping[int, Verdict]], names: Sequence[str], of: Callable[[Verdict], float]
 ) -> NDArray[np.float64]:
-    windows = 1 + max(max(each) for each in found.values())
+    windows = 1 + max((max(each) for each in found.values() if each), default=0)
     filled = np.full((len(names), windows), np.nan)
     for i, name in enumerate(names):
         for window, each in found.get(name, {}).items():
@@ -122,7 +123,7 @@ def _quality(results: Results) -> Figure:
     below.plot(middle, [each.late for each in weeks], "o-", color="black", label="true")
     below.plot(middle, [each.expected_late for each in weeks], color="tab:blue", label="expected of the scores")
     below.set(ylabel="share of late flights", ylim=(0, None))
-    below.legend(loc="upper left")
+    below.legend(loc="upper center")
     _months(below, AUTUMN_DAYS)
     return figure
 
@@ -140,7 +141,8 @@ def _tools(results: Results) -> Figure:
             axis.pcolormesh(drifted, cmap=ListedColormap(["#dfe7ec", "#b2182b"]), vmin=0, vmax=1, rasterized=True)
             axis.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
             axis.set_title(f"{TITLES[tool]}: {kind}", loc="left")
-            axis.set_xlabel(f"{np.nansum(drifted):.0f} of {np.isfinite(drifted).sum()} verdicts: drift")
+            axis.set_xlabel(f"weeks; {np.nansum(drifted):.0f} of {np.isfinite(drifted).sum()} verdicts: drift")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].invert_yaxis()
     return figure
 

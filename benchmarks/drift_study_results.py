@@ -15,7 +15,8 @@ HORNPIPE = "hornpipe"
 
 @dataclass(frozen=True)
 class Ours:
-    """`test` is the ROC AUC on the test rows of training, `worse` the days at which HornpipeQualityDown would hold."""
+    """`test` is the ROC AUC on the test rows of training, `worse` the days at which HornpipeQualityDown would hold,
+    `if_months` the share of late flights that is expected of the same rows in other months."""
 
     features: list[str]
     outputs: list[str]
@@ -24,6 +25,7 @@ class Ours:
     weeks: list[Quality]
     days: list[Quality]
     worse: dict[str, list[int]]
+    if_months: dict[str, float]
     test: Metric
     cost: Cost
     facts: dict[str, Any]

@@ -21,8 +21,9 @@ PAGE = """\
 
 How many windows of each kind were called drifted. *Autumn* is September to December; *no drift* are rows that were kept
 out of training, from January to July, shuffled (of the score: from the first half of August, as its baseline is);
-*January to July* are the same rows on their own days, about 270 a day. Evidently was asked about every eighth day
-(every 24th of January to July) and every week (every second).
+*January to July* are the same rows on their own days, about 270 a day. Evidently takes seconds a window, so it was
+asked about every eighth day (every 24th of January to July) and about every week (every second); where a column is
+empty, it gives no verdict on the others either.
 
 Whole weeks:
 
@@ -157,12 +158,15 @@ def _quality(results: Results) -> str:
         ]
         for week in results.ours.weeks
     )
-    test = results.ours.test
+    test, days = results.ours.test, results.ours.days
+    late = sum(day.late * day.rows for day in days) / sum(day.rows for day in days)
+    months = ", ".join(f"{month} {share:.3f}" for month, share in results.ours.if_months.items())
     worse = ", ".join(f"{name} {len(days)}" for name, days in sorted(results.ours.worse.items()))
     return (
         f"{_table(head, rows)}\n\nOn the test rows of training it was {test.value:.3f} ({test.low:.3f} to "
         f"{test.high:.3f}). Had every label come at once, `HornpipeQualityDown` would have held at the end of this "
-        f"many of {len(results.ours.days)} days, by metric: {worse}."
+        f"many of {len(days)} days, by metric: {worse}.\n\nThe share of late flights that the model expects of every "
+        f"eighth flight of autumn, were it of another month: {months}; true is {late:.3f}."
     )
 
 
@@ -182,7 +186,7 @@ def _cost(results: Results) -> Iterator[list[str]]:
 def _in_one_go(results: Results, tool: str) -> float:
     """CPU seconds of all days and weeks of autumn; those that were not asked about are taken to cost as much."""
     seconds = results.theirs[tool]["seconds"]
-    days = AUTUMN_DAYS / len(results.verdicts(tool, "autumn", "day")["month"])
+    days = AUTUMN_DAYS / len(results.verdicts(tool, "autumn", "day")[SCORE])
     judged = {period: _sum(seconds, f"autumn {period}") for period in PERIODS}
     return _sum(seconds, "fit") + seconds.get("reference", 0.0) + judged["day"] * days + judged["week"]
 
@@ -190,7 +194,7 @@ def _in_one_go(results: Results, tool: str) -> float:
 def _one_day(results: Results, tool: str) -> float:
     """CPU seconds of a run that begins with Python and ends with the verdict on one day: import, reference, window."""
     found = results.theirs[tool]
-    days = len(results.verdicts(tool, "autumn", "day")["month"])
+    days = len(results.verdicts(tool, "autumn", "day")[SCORE])
     fit = _sum(found["seconds"], "fit day") + found["seconds"].get("reference", 0.0)
     return float(found["import_seconds"]) + fit + _sum(found["seconds"], "autumn day") / days
 

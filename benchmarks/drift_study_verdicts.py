@@ -1,8 +1,8 @@
 """What Hornpipe says of the replayed hours: windows, alarms, and quality beside what was expected without labels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,14 @@ from benchmarks import drift_rules
 from benchmarks.drift_rules import HOUR, WINDOWS, Baseline
 from benchmarks.drift_study_data import Stream
 from benchmarks.drift_study_replay import Counts, Outcome, Replayed
+from contract.bundle import Bundle
 from contract.drift import drift
+from contract.encoded import Encoded
 from contract.estimate import calibrated, estimated
 from contract.estimate_counts import counts_of, estimated_of_counts
 from contract.evidence import Metric
+from contract.features import Encoder
+from contract.litert import LiteRT
 from contract.manifest import BinaryOutput, Manifest
 from contract.quality_interval import measured
 
@@ -162,3 +166,21 @@ def _worse(now: Mapping[str, Metric], then: Mapping[str, Metric]) -> Iterator[st
             yield name
         if name in BETTER_DOWN and now[name].low > then[name].high:
             yield name
+
+
+def if_it_were(months: Iterable[int], stream: Stream, made: Bundle) -> dict[str, float]:
+    """Which share of late flights the model expects of every eighth row, had the row been of another month; and of the
+    row as it is, by the name of `as it is`."""
+    rows = stream.features.take(np.arange(0, len(stream.rows), 8)).to_pylist()
+    known = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    found = {"as it is": _expected_late(known, made)}
+    return found | {str(month): _expected_late([row | {"month": month} for row in known], made) for month in months}
+
+
+def _expected_late(rows: list[dict[str, Any]], made: Bundle) -> float:
+    manifest = made.manifest
+    encoded = Encoder(manifest.features).encode(rows)
+    assert isinstance(encoded, Encoded)  # the service has taken them
+    runtime = LiteRT(made.path / manifest.variant(manifest.chosen.variant).path)
+    scores = runtime.run(encoded)[manifest.output.name]
+    return float(calibrated(manifest.expectation, scores)[:, 1].mean())
