@@ -48,7 +48,7 @@ much as at night, and less at weekends. {months} months for each line. The budge
 In all, these alerts rang {rung} times in {all_months} months. Where they never rang at a volume, it is less than
 {upper:.2f} times a month with 95% confidence. Beside them is what the usual rule does, PSI above 0.1, and what a
 smaller z would do. The last column leaves out the 0.1 and the 0.25, the least rows and the waiting: it is what z alone
-lets through, which is what `GET /models/NAME/drift` goes by.
+lets through; `GET /models/NAME/drift` asks for that and the 0.1.
 
 ## When something drifts
 
