@@ -21,8 +21,8 @@ LONGEST_WORD = 1000
 
 
 class Order(Part):
-    """What is asked for. `config` is a training config as it was when it was asked, so that a retry trains the same: the
-    text of a file, or the JSON that a manifest has of it. `overrides` are KEY=VALUE, as `hornpipe train --set` has them.
+    """What is asked for. `config` is a training config as it was when it was asked, so that a retry trains the same:
+    the text of a file, or the JSON that a manifest has of it. `overrides` are KEY=VALUE, as for `hornpipe train --set`.
     """
 
     model: Name
