@@ -27,6 +27,7 @@ from benchmarks.drift_study_results import Ours, Results, packed
 from benchmarks.drift_study_verdicts import (
     DAY,
     WEEK,
+    baselines_of,
     differs,
     if_it_were,
     qualities,
@@ -87,7 +88,7 @@ def _replay(rows: Rows, made: Bundle) -> None:
     """SERVICE is written last, so it is there only when all of it is."""
     found = drift_study_replay.replay(rows.asked, MODELS.resolve(), NAME, FOLDER)
     drift_study_replay.save(REPLAYED, found.streams)
-    proof = {"endpoint_differs_by": differs(found, made.manifest)}
+    proof = {"endpoint_differs_by": differs(found, baselines_of(made.manifest))}
     SERVICE.write_text(json.dumps(asdict(found.weighed) | proof))
 
 
@@ -127,12 +128,12 @@ def _answer(tool: str) -> Path:
 def ours(rows: Rows, replayed: Mapping[str, Replayed], made: Bundle) -> Ours:
     manifest = made.manifest
     asked = [stream for stream in rows.asked if stream.name != rows.validation.name]
-    autumn = replayed[rows.autumn.name]
+    autumn, baselines = replayed[rows.autumn.name], baselines_of(manifest)
     return Ours(
         features=list(manifest.drift.inputs),
         outputs=list(manifest.drift.outputs),
-        verdicts=[each for s in asked for each in verdicts(s, replayed[s.name], manifest)],
-        ringing=[each for s in asked for each in ringing(s, replayed[s.name], manifest)],
+        verdicts=[each for s in asked for each in verdicts(s, replayed[s.name], baselines)],
+        ringing=[each for s in asked for each in ringing(s, replayed[s.name], baselines)],
         weeks=list(qualities(rows.autumn, autumn.scores, manifest, WEEK)),
         days=list(qualities(rows.autumn, autumn.scores, manifest, DAY)),
         worse=worse_days(rows.autumn, autumn.scores, manifest),

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.drift_study_data import Stream
 from benchmarks.drift_study_replay import Counts, Replayed
-from benchmarks.drift_study_verdicts import PERIODS, baseline_of, periods
+from benchmarks.drift_study_verdicts import PERIODS, Baselines, baselines_of, periods
 from contract.drift import drift
 from contract.encoded import Encoded
 from contract.features import Encoder
@@ -49,7 +49,8 @@ def measure(stream: Stream, replayed: Replayed, manifest: Manifest) -> Cost:
     """The median of several rounds."""
     encoder, batches = Encoder(manifest.features), list(_batches(stream, replayed, manifest))
     count = _median(lambda: _count(Monitor(manifest, encoder), batches))
-    judge = _median(lambda: _judge(replayed.all, manifest))
+    baselines = baselines_of(manifest)
+    judge = _median(lambda: _judge(replayed.all, baselines))
     watch = Monitor(manifest, encoder).watch
     bins = sum(watch.inputs.sizes) + sum(watch.outputs.sizes) + len(watch.labels)
     return Cost(
@@ -81,9 +82,9 @@ def _count(monitor: Monitor, batches: list[tuple[Encoded, Outputs]]) -> None:
     monitor.tally.read()
 
 
-def _judge(hourly: Mapping[str, Counts], manifest: Manifest) -> None:
+def _judge(hourly: Mapping[str, Counts], baselines: Baselines) -> None:
     for name, each in hourly.items():
-        baseline = baseline_of(manifest, name)
+        baseline = baselines[name]
         ratios = baseline.ratios.tolist()
         for hours in PERIODS.values():
             for counts in periods(each, hours):

@@ -22,6 +22,8 @@ from contract.litert import LiteRT
 from contract.manifest import BinaryOutput, Manifest
 from contract.quality_interval import measured
 
+Baselines = Mapping[str, Baseline]
+
 DAY, WEEK = 24, 168
 PERIODS = {"day": DAY, "week": WEEK}
 # HornpipeQualityDown: of these, more is better and less is better; and it wants so many labelled rows.
@@ -65,10 +67,10 @@ class Quality:
     expected_late: float
 
 
-def verdicts(stream: Stream, replayed: Replayed, manifest: Manifest) -> Iterator[Verdict]:
+def verdicts(stream: Stream, replayed: Replayed, baselines: Baselines) -> Iterator[Verdict]:
     """Of whole days and weeks, as GET /models/{name}/drift judges them, and as the alerts do: on 200 rows or more."""
     for name, hourly in replayed.all.items():
-        baseline = baseline_of(manifest, name)
+        baseline = baselines[name]
         for period, hours in PERIODS.items():
             for i, counts in enumerate(periods(hourly, hours)):
                 found = drift(counts, baseline.ratios.tolist(), baseline.rows)
@@ -76,13 +78,13 @@ def verdicts(stream: Stream, replayed: Replayed, manifest: Manifest) -> Iterator
                 yield Verdict(stream.name, period, i, name, found.psi, found.threshold, sure)
 
 
-def ringing(stream: Stream, replayed: Replayed, manifest: Manifest) -> Iterator[Ringing]:
+def ringing(stream: Stream, replayed: Replayed, baselines: Baselines) -> Iterator[Ringing]:
     """When the drift alerts of deploy/prometheus/rules would ring."""
     for name, hourly in replayed.all.items():
         by_minute = np.zeros((len(hourly) * HOUR, hourly.shape[1]), np.int64)
         by_minute[::HOUR] = hourly
         for window in WINDOWS:
-            found = drift_rules.drift(by_minute, baseline_of(manifest, name), window)
+            found = drift_rules.drift(by_minute, baselines[name], window)
             quiet = ~found.holds(window.noticeable)
             for begins in drift_rules.alarms(found, window).tolist():
                 moment = int(begins * HOUR) // window.step
@@ -91,19 +93,19 @@ def ringing(stream: Stream, replayed: Replayed, manifest: Manifest) -> Iterator[
                 yield Ringing(stream.name, name, window.name, begins, ends)
 
 
-def baseline_of(manifest: Manifest, name: str) -> Baseline:
-    if name in manifest.drift.inputs:
-        return Baseline(np.array(manifest.drift.inputs[name].ratios), manifest.drift.rows)
-    return Baseline(np.array(manifest.drift.outputs[name].ratios), manifest.data.validation_rows)
+def baselines_of(manifest: Manifest) -> Baselines:
+    """Of every input and output that is counted, by name."""
+    watched = (manifest.drift.inputs, manifest.drift.rows), (manifest.drift.outputs, manifest.data.validation_rows)
+    return {name: Baseline(np.array(bins.ratios), rows) for kind, rows in watched for name, bins in kind.items()}
 
 
-def differs(found: Outcome, manifest: Manifest) -> float:
+def differs(found: Outcome, baselines: Baselines) -> float:
     """By how much any PSI differs at most between the service's own and what comes of the counters that were scraped:
     the day of the service's clock has been the whole replay."""
     return max(
-        abs(each["psi"] - drift(found.counted[name], baseline.ratios.tolist(), baseline.rows).psi)
+        abs(each["psi"] - drift(found.counted[each["name"]], baseline.ratios.tolist(), baseline.rows).psi)
         for each in (*found.endpoint["inputs"], *found.endpoint["outputs"])
-        for name, baseline in ((each["name"], baseline_of(manifest, each["name"])),)
+        for baseline in (baselines[each["name"]],)
     )
 
 
