@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from contract.histogram import bin_names
 from service.instruments import INSTRUMENTS
 from tests.conftest import NAME, Trained
+from tests.waiting import wait_until
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 VERSION = {"model": NAME, "version": "1"}
@@ -96,6 +97,8 @@ def test_what_was_sent_is_what_is_counted(client: httpx.Client, trained: Trained
 
 
 def test_failures_are_counted_and_clients_cannot_mint_series(client: httpx.Client, row: dict[str, Any]) -> None:
+    time = "hornpipe_quality_timestamp_seconds"
+    wait_until(lambda: value(scrape(client), time) > 0, "quality has been looked at, and has its series")
     before = set(scrape(client))
     for i in range(20):
         client.post("/predict", json={"instances": [{f"x{i}": 1}], "model": f"m{i}"})
