@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 
 BEGAN = time.process_time()
 
@@ -26,7 +25,15 @@ BESIDE = ["hour", "timestamp", "label", "predicted"]
 PERIODS = {"day": "D", "week": "W-SAT"}
 HOURS = {"day": 24, "week": 168}
 SCORE, METHOD = "probability", "jensen_shannon"
-IMPORTED = time.process_time() - BEGAN, getrusage(RUSAGE_SELF).ru_maxrss
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had; getrusage would count that of whoever started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1.024 / 1000
+
+
+IMPORTED = time.process_time() - BEGAN, peak_mb()
 
 
 def main(folder: Path, output: Path) -> None:
@@ -58,7 +65,7 @@ def main(folder: Path, output: Path) -> None:
         for stream in ("autumn", "control_outputs"):
             result = timed(f"{stream} {period} cbpe", lambda q=quality, s=stream: q.estimate(rows[s]))
             estimates += estimated(result, stream, period, windows(rows[stream], period))
-    memory = {"imported_mb": IMPORTED[1] / 1000, "peak_mb": getrusage(RUSAGE_SELF).ru_maxrss / 1000}
+    memory = {"imported_mb": IMPORTED[1], "peak_mb": peak_mb()}
     content = {"version": nannyml.__version__, "verdicts": found, "estimates": estimates, "seconds": seconds}
     output.write_text(json.dumps(content | {"wall": wall, "import_seconds": IMPORTED[0], "memory": memory}))
 
