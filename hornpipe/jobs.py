@@ -181,7 +181,7 @@ COMMANDS = (
     Command(
         "jobs",
         "Ask for retraining, look at jobs, cancel and retry them.",
-        "hornpipe jobs run examples/flights/train.toml --why 'a new month'",
+        "hornpipe jobs run examples/flights/train.toml --why monthly",
         _arguments,
         lambda options: options.action(options),
     ),

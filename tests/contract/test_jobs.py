@@ -247,32 +247,52 @@ def test_a_full_disk_changes_nothing_and_is_said(path: Path, clock: Clock) -> No
 
 
 WORKER = """
-    import sys
+    import sys, time
     from pathlib import Path
     from contract.jobs import Jobs
 
-    jobs, name, lease, idle = Jobs(Path(sys.argv[1])), sys.argv[2], float(sys.argv[3]), 0
-    while idle < 50:
+    jobs, name, lease = Jobs(Path(sys.argv[1])), sys.argv[2], float(sys.argv[3])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while jobs.newest(state="queued", most=1) or jobs.newest(state="running", most=1):
         job = jobs.claim(name, lease)
         if job is None:
-            idle += 1
+            time.sleep(0.01)
             continue
-        idle = 0
         jobs.write(job.id, [name])
         jobs.renew(job, lease)
         jobs.end(job, "succeeded", {"by": name})
+        time.sleep(0.005)  # what a job takes
 """
 
 
 def start_worker(path: Path, name: str, lease: float) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER), str(path), name, str(lease)])
+    command = [sys.executable, "-c", textwrap.dedent(WORKER), str(path), name, str(lease)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def let_go(*workers: subprocess.Popen[bytes]) -> None:
+    """All of them, once all are ready."""
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write(b"go\n")
+        worker.stdin.flush()
+
+
+def end(worker: subprocess.Popen[bytes]) -> int:
+    worker.communicate(timeout=120)
+    return worker.returncode
 
 
 def test_eight_processes_never_run_one_job_twice(path: Path) -> None:
     with_table = Jobs(path)
     asked = {with_table.ask(order(f"m{i}")).id for i in range(100)}
     workers = [start_worker(path, f"w{i}", LEASE) for i in range(8)]
-    assert [worker.wait(timeout=120) for worker in workers] == [0] * 8
+    let_go(*workers)
+    assert [end(worker) for worker in workers] == [0] * 8
 
     done = with_table.newest(state="succeeded", most=1000)
     assert {job.id for job in done} == asked
@@ -288,15 +308,17 @@ def test_workers_that_are_killed_at_any_moment_lose_no_job(path: Path) -> None:
     asked = {table.ask(order(f"m{i}", most_attempts=100)).id for i in range(90)}
     for turn in range(6):
         worker = start_worker(path, f"killed{turn}", 1.0)
+        let_go(worker)
         enough = 12 * turn + dice.randrange(1, 12)
         wait_until(
             lambda most=enough: len(table.newest(state="succeeded", most=1000)) >= most, "some are done", seconds=60
         )
         os.kill(worker.pid, signal.SIGKILL)
-        worker.wait()
+        end(worker)
     last = start_worker(path, "last", 1.0)
+    let_go(last)
     wait_until(lambda: len(table.newest(state="succeeded", most=1000)) == len(asked), "all are done", seconds=60)
-    last.wait(timeout=60)
+    assert end(last) == 0
 
     assert {job.id for job in table.newest(state="succeeded", most=1000)} == asked
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
