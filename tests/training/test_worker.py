@@ -134,7 +134,11 @@ def test_a_worker_that_is_stopped_gives_its_job_to_the_next(
     assert (back.state, back.attempts) == ("queued", 0)
     with working(places) as second:
         wait_until(lambda: jobs.get(asked.id).worker == second.name, "the next one has it")
-        wait_until(lambda: any("goes on" in line.text for line in jobs.lines(asked.id)), "it goes on", seconds=SECONDS)
+        wait_until(
+            lambda: any("going on from step" in line.text for line in jobs.lines(asked.id)),
+            "it goes on",
+            seconds=SECONDS,
+        )
         jobs.cancel(asked.id)
         assert ended(jobs, asked.id).state == "cancelled"
 
