@@ -3,9 +3,7 @@
 Every process takes feedback; one of them, whichever holds a lock, reads what all have logged, and removes what is old.
 """
 
-import fcntl
 import logging
-import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +18,7 @@ from service.indexing import index
 from service.instruments import FeedbackResult
 from service.labelled import LabelsError
 from service.labels import Counts, Feedback, Labels
+from service.leader import Leader
 from service.settings import Settings
 
 log = logging.getLogger("hornpipe.predictions")
@@ -44,7 +43,7 @@ class Labelling:
         self._jobs: Queue[Job | None] = Queue(MOST_WAITING)
         self._counts: deque[tuple[str, FeedbackResult, int]] = deque()
         self._labels: Labels | None = None
-        self._lock: int | None = None
+        self._leader = Leader(folder / LOCK)
         self._failed = False
         self._limited = -LIMIT_SECONDS
         self._thread = Thread(target=self._run, name="labels", daemon=True)
@@ -91,8 +90,7 @@ class Labelling:
                 due = monotonic() + INDEX_SECONDS
         if self._labels is not None:
             self._labels.close()
-        if self._lock is not None:
-            os.close(self._lock)
+        self._leader.step_down()
 
     def _answer(self, items: Sequence[Feedback], done: "Future[Counts]") -> None:
         if not done.set_running_or_notify_cancel():
@@ -110,7 +108,7 @@ class Labelling:
 
     def _look(self) -> None:
         """Index what is new, and remove what is old, if no other process does."""
-        if self._lock is None and not self._leads():
+        if not self._leader.leads():
             return
         self._note(index(self._open(), self._folder))
         if monotonic() - self._limited >= LIMIT_SECONDS:
@@ -119,17 +117,6 @@ class Labelling:
         if self._failed:
             log.info("the file of labels is written again")
             self._failed = False
-
-    def _leads(self) -> bool:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return False
-        self._lock = lock
-        return True
 
     def _open(self) -> Labels:
         if self._labels is None:

@@ -1,9 +1,7 @@
 """Computes the quality of every version now and then, off the answers' path; one worker does so for all."""
 
 import asyncio
-import fcntl
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from contract.estimate_counts import estimated_of_counts
 from contract.manifest import Manifest
 from service import quality_gauges
 from service.labelled import Labelled, LabelsError
+from service.leader import Leader
 from service.quality import Manifests, expected, realised
 from service.quality_gauges import Board, Sample
 from service.quality_rows import DAY_SECONDS, collected, known
@@ -54,8 +53,7 @@ class QualityWatch:
         self._seconds = settings.quality_days * DAY_SECONDS
         self._pause = settings.quality_seconds
         self._manifests = Manifests(settings.models_dir)
-        self._lock_path = None if folder is None else folder / LOCK
-        self._lock: int | None = None
+        self._leader = None if folder is None else Leader(folder / LOCK)
         self._realised: tuple[object, list[Sample]] = None, []
         self._failures = 0
 
@@ -64,7 +62,7 @@ class QualityWatch:
         while not self._registry.ready():
             await asyncio.sleep(LOOK_SECONDS)
         while True:
-            seconds = await self._try_to_compute() if self._leads() else 0.0
+            seconds = await self._try_to_compute() if self._leader is None or self._leader.leads() else 0.0
             await asyncio.sleep(max(self._pause, seconds / MOST_OF_THE_TIME))
 
     def answered(self, model: str) -> list[Answered]:
@@ -81,9 +79,8 @@ class QualityWatch:
 
     def close(self) -> None:
         """Let another worker compute."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._leader is not None:
+            self._leader.step_down()
 
     async def _try_to_compute(self) -> float:
         """How long it took, in seconds of CPU time."""
@@ -128,19 +125,6 @@ class QualityWatch:
             guessed = expected(rows, self._manifests.of(model, version))
             samples += quality_gauges.realised(model, version, len(rows), realised(rows), guessed)
         return samples
-
-    def _leads(self) -> bool:
-        """One worker at a time: the system lets go of the lock when it dies."""
-        if self._lock_path is None or self._lock is not None:
-            return True
-        lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return False
-        self._lock = lock
-        return True
 
 
 def _baseline(manifest: Manifest) -> list[Sample]:

@@ -1,6 +1,5 @@
 """The windows of every version in a file, so that they outlive the process: whole or not at all."""
 
-import fcntl
 import logging
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from service.leader import Leader
 from service.store import Key
 from service.windows_history import WINDOWS, History, Sample, Window
 
@@ -74,7 +74,7 @@ class WindowsFile:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
-        self._lock: int | None = None
+        self._leader = Leader(self._path.with_suffix(".lock"))
         self._writing = Lock()  # what is cancelled while it writes, writes on
         self._complained = False
 
@@ -93,7 +93,7 @@ class WindowsFile:
         """A snapshot as JSON. What goes wrong is logged, once: the windows go on in memory."""
         try:
             with self._writing:
-                if self._owns():
+                if self._leader.leads():
                     self._replace(content)
                     self._complained = False
         except OSError as error:
@@ -103,22 +103,7 @@ class WindowsFile:
 
     def close(self) -> None:
         """Let another process write."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def _owns(self) -> bool:
-        if self._lock is not None:
-            return True
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return False
-        self._lock = lock
-        return True
+        self._leader.step_down()
 
     def _replace(self, content: bytes) -> None:
         beside = self._path.with_suffix(".new")

@@ -25,6 +25,7 @@ from contract import bundle, routing
 from contract.bundle import Bundle
 from service.app import create_app
 from service.journal import Journal
+from service.server import Server
 from service.server import server as make_server
 from service.settings import Settings
 from tests.waiting import wait_until
@@ -131,11 +132,20 @@ def add_version(models: Path, name: str = NAME, **changes: object) -> Bundle:
 Serve = Callable[..., httpx.Client]
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server, the thread that it runs on, and a client of it."""
+
+    client: httpx.Client
+    server: Server
+    thread: threading.Thread
+
+
 @contextmanager
 def serving(
     models: Path, *, ready: bool = True, journal: Journal | None = None, **settings: object
-) -> Iterator[httpx.Client]:
-    """The app behind a real server on a free port, and a client of it."""
+) -> Iterator[Running]:
+    """The app behind a real server on a free port."""
     given = Settings(models_dir=models, port=0, poll_seconds=0.02, **settings)
     server = make_server(create_app(given, journal), given)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -146,8 +156,8 @@ def serving(
     try:
         with httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=30, verify=trusted) as client:
             if ready:
-                wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready")
-            yield client
+                wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready", 120)
+            yield Running(client, server, thread)
     finally:
         server.should_exit = True
         thread.join()
@@ -157,7 +167,7 @@ def serving(
 def serve(models: Path) -> Iterator[Serve]:
     """Start the service with any settings; ready when it returns."""
     with ExitStack() as running:
-        yield lambda **settings: running.enter_context(serving(models, **settings))
+        yield lambda **settings: running.enter_context(serving(models, **settings)).client
 
 
 @pytest.fixture

@@ -45,11 +45,19 @@ class Interruption:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """For long work in Python that changes nothing: a signal raises Stop right there."""
+        """For long work in Python that changes nothing: a signal raises Stop right there.
+
+        What it interrupts may be TensorFlow's C++ calling Python, which swallows a Stop, or makes a SystemError of it:
+        whatever comes out of the block after a signal, comes out as Stop.
+        """
         self._at_once = True
         try:
             self.check()
             yield
+            self.check()
+        except Exception:
+            self.check()
+            raise
         finally:
             self._at_once = False
 

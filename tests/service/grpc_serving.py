@@ -5,16 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from ssl import create_default_context
 
 import grpc
 import httpx
 
-from service.app import create_app
 from service.server import Server
-from service.server import server as make_server
-from service.settings import Settings
-from tests.waiting import wait_until
+from tests.conftest import serving as running
 
 
 @dataclass(frozen=True)
@@ -41,18 +37,6 @@ class Serving:
 @contextmanager
 def serving(models: Path, **settings: object) -> Iterator[Serving]:
     """Ready when it comes."""
-    given = Settings(models_dir=models, port=0, grpc_port=0, poll_seconds=0.02, **settings)
-    server = make_server(create_app(given), given)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "the server listens")
-    port = server.servers[0].sockets[0].getsockname()[1]
-    scheme, trusted = ("https", create_default_context(cafile=given.tls_cert)) if given.tls_cert else ("http", True)
-    try:
-        with httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=30, verify=trusted) as client:
-            wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready", 120)
-            assert server.grpc is not None
-            yield Serving(client, f"127.0.0.1:{server.grpc.port}", server, thread)
-    finally:
-        server.should_exit = True
-        thread.join()
+    with running(models, grpc_port=0, **settings) as each:
+        assert each.server.grpc is not None
+        yield Serving(each.client, f"127.0.0.1:{each.server.grpc.port}", each.server, each.thread)

@@ -26,7 +26,7 @@ from tests import kinds
 from tests.conftest import Serve, serving
 from tests.contract.test_images import png_header
 from tests.kinds import Kind
-from tests.service.test_metrics import bins, scrape, value
+from tests.service.test_metrics import bins, scrape, settled, value
 from tests.service.test_predict import details, error
 from tests.waiting import wait_until
 
@@ -46,8 +46,8 @@ def models(every_kind: dict[str, Kind], tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def client(every_kind: dict[str, Kind], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """One service for all tests that only ask: the texts bring TensorFlow, which takes seconds to start."""
-    with serving(in_production(every_kind, tmp_path_factory.mktemp("served"))) as asked:
-        yield asked
+    with serving(in_production(every_kind, tmp_path_factory.mktemp("served"))) as running:
+        yield running.client
 
 
 def in_production(every_kind: dict[str, Kind], folder: Path) -> Path:
@@ -247,7 +247,7 @@ def test_a_value_that_is_not_finite_is_no_answer(client: httpx.Client, diabetes:
 
 def test_metrics_count_confidence_labels_and_values(serve: Serve, digits: Kind, diabetes: Kind, texts: Kind) -> None:
     client = serve()
-    before = scrape(client)
+    before = settled(client)
     labels = [answer["label"] for answer in predictions(client, "digits", *digits.rows[:300])]
     confidence = [answer["probability"] for answer in predictions(client, "digits", *digits.rows[:300])]
     values = [answer["value"] for answer in predictions(client, "diabetes", *diabetes.rows)]

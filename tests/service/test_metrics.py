@@ -24,6 +24,13 @@ def scrape(client: httpx.Client) -> Samples:
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
 
+def settled(client: httpx.Client) -> Samples:
+    """A scrape with the series of quality in it, which come when it has been looked at."""
+    time = "hornpipe_quality_timestamp_seconds"
+    wait_until(lambda: value(scrape(client), time) > 0, "quality has been looked at")
+    return scrape(client)
+
+
 def value(samples: Samples, metric: str, **labels: str) -> float:
     return samples[metric, frozenset(labels.items())]
 
@@ -97,9 +104,7 @@ def test_what_was_sent_is_what_is_counted(client: httpx.Client, trained: Trained
 
 
 def test_failures_are_counted_and_clients_cannot_mint_series(client: httpx.Client, row: dict[str, Any]) -> None:
-    time = "hornpipe_quality_timestamp_seconds"
-    wait_until(lambda: value(scrape(client), time) > 0, "quality has been looked at, and has its series")
-    before = set(scrape(client))
+    before = set(settled(client))
     for i in range(20):
         client.post("/predict", json={"instances": [{f"x{i}": 1}], "model": f"m{i}"})
         client.post("/predict", json={"instances": [row | {"carrier": f"c{i}"}]})

@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
@@ -115,6 +116,9 @@ def _to_the_end(folder: Path, pipe: int, checkpoint_seconds: float) -> int:
     except Interrupted as interrupted:
         os.write(pipe, str(interrupted).encode())
         return 3
+    except Exception:
+        os.write(pipe, traceback.format_exc().encode())
+        return 1
     return 0
 
 
