@@ -29,12 +29,12 @@ from contract.histogram import bin_names
 from contract.kinds import Feature, ImageFeature, NumberFeature, TextFeature
 from contract.manifest import DriftBaseline, Manifest
 from contract.outputs import BinaryOutput, MulticlassOutput, Output
-from service.instruments import INPUT_BIN, INPUT_RATIO, REQUEST_SECONDS, SECONDS, STAGE_SECONDS, STAGES
+from service.counting.instruments import INPUT_BIN, INPUT_RATIO, REQUEST_SECONDS, SECONDS, STAGE_SECONDS, STAGES
+from service.counting.store import OwnMemory, Store
 from service.metrics import Metrics
 from service.monitor import Monitor
-from service.shared import SharedFolder
-from service.store import OwnMemory, Store
-from training import outliers
+from service.processes.shared import SharedFolder
+from training.exporting import outliers
 
 ROUTE = "/predict"
 BATCH = 32

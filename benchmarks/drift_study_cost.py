@@ -20,8 +20,8 @@ from contract.encoded import Encoded
 from contract.features import Encoder
 from contract.manifest import Manifest
 from contract.runtimes import Outputs
+from service.drift.history import SPANS
 from service.monitor import Monitor
-from service.windows_history import SPANS
 
 ROUNDS = 5
 INT64_BYTES = 8

@@ -15,15 +15,15 @@ from contextlib import closing
 from pathlib import Path
 
 from contract import bundle
-from service import predictions
-from service.call import Call
-from service.http import Request
-from service.indexing import index
-from service.labels import Feedback, Labels
-from service.loaded import LoadedModel, load
-from service.predictions import PredictionLog
+from service.http.call import Call
+from service.http.messages import Request
+from service.inference.work import Batch, Result
+from service.labels.indexing import index
+from service.labels.labels import Feedback, Labels
+from service.predictions import predictions
+from service.predictions.predictions import PredictionLog
 from service.settings import Settings
-from service.work import Batch, Result
+from service.versions.loaded import LoadedModel, load
 
 REQUESTS = 4000
 ROUNDS = 5

@@ -11,8 +11,8 @@ from sklearn.datasets import load_sample_images
 
 from contract.encoded import Encoded
 from contract.features import UNSEEN, Encoder
-from training import loss
-from training.adversarial import Scales, attackable, perturb
+from training.evaluation.adversarial import Scales, attackable, perturb
+from training.loop import loss
 from training.rows import Prepared, Rows
 from training.sections import AdversarialSection, TrainingConfig
 

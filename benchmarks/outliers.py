@@ -37,13 +37,14 @@ from contract.histogram import InputCounter
 from contract.kinds import ImageFeature
 from contract.manifest import DriftBaseline
 from contract.outlier import OutlierScorer
-from training import config, outliers, pipeline
-from training.adversarial import attackable
+from training import config, pipeline
 from training.data import prepare
-from training.outliers import Columns
+from training.evaluation.adversarial import attackable
+from training.exporting import outliers
+from training.exporting.outliers import Columns
+from training.loop.run import Run
 from training.progress import TrainingProgress
 from training.rows import Prepared
-from training.run import Run
 from training.sections import TrainingConfig
 
 REPORT = Path(__file__).with_name("OUTLIERS.md")

@@ -42,8 +42,8 @@ def accuracy(x: NDArray[np.float64], y: NDArray[np.int64], train: NDArray[np.int
 
     from training import config, fit, pipeline
     from training.data import prepare
+    from training.loop.run import Run
     from training.progress import TrainingProgress
-    from training.run import Run
 
     order = np.concatenate([np.random.default_rng(0).permutation(train), test])
     with TemporaryDirectory() as name:

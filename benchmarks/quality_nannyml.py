@@ -59,7 +59,7 @@ def compare(path: Path) -> None:
     from sklearn.isotonic import IsotonicRegression
 
     from contract.estimate import estimated
-    from training.estimation import isotonic
+    from training.evaluation.estimation import isotonic
 
     found, other = np.load(path), json.loads(path.with_suffix(".json").read_text())
     sure, right = found["validation"].astype(float), (found["validation_labels"] == 1).astype(float)

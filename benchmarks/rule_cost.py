@@ -21,8 +21,8 @@ import numpy as np
 
 from benchmarks.counting import Served, metrics_of, numbers
 from contract.histogram import bin_names
-from service.process import usage
-from service.store import OwnMemory
+from service.counting.process import usage
+from service.counting.store import OwnMemory
 
 RULES = Path("deploy/prometheus/rules").resolve()
 MODELS, NUMBERS = 10, 64

@@ -69,9 +69,10 @@ def main() -> None:
     if not shards.exists():
         write(rows, shards)
     shutil.rmtree(work, ignore_errors=True)
-    from training import data, devices, fit, model
+    from training import data, fit, model
+    from training.loop import devices
+    from training.loop.run import Run
     from training.progress import TrainingProgress
-    from training.run import Run
 
     print(f"{'imported':34}{peak():>10}")
     settings, started = config(shards), time.perf_counter()

@@ -26,17 +26,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import config, data, devices, fit, loss, model
-from training.ahead import Batches, label_tensor, tensors
-from training.averages import Averages
-from training.course import Course
+from training import config, data, fit, model
 from training.listener import Silent
-from training.monitor import some
-from training.optimizer import AdamW
+from training.loop import devices, loss
+from training.loop.ahead import Batches, label_tensor, tensors
+from training.loop.averages import Averages
+from training.loop.course import Course
+from training.loop.monitor import some
+from training.loop.optimizer import AdamW
+from training.loop.run import Run
+from training.loop.step import Steps
 from training.rows import Prepared
-from training.run import Run
 from training.sections import TrainingConfig
-from training.step import Steps
 
 OUT = Path(__file__).with_name("TRAINING.md")
 OURS, RESIDENT = "hornpipe", "the same step on one resident batch"

@@ -30,11 +30,12 @@ from contract.features import Encoded, Encoder
 from contract.images import encode_png
 from contract.manifest import GoldenExample, ImageFeature, Variant
 from contract.runtimes import LiteRT, Runtime, SavedModel
-from training import config, conversion, export, variants
+from training import config, export, variants
+from training.exporting import conversion
+from training.exporting.silence import quiet
 from training.rows import InMemory, Prepared, Rows
 from training.sections import TrainingConfig
 from training.signatures import with_scores
-from training.silence import quiet
 from training.task import TASKS
 
 OUT = Path(__file__).with_name("VARIANTS.md")

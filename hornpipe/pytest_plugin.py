@@ -57,8 +57,8 @@ def predict(bundle: Bundle) -> Predict:
     from contract.errors import HornpipeError
     from contract.features import Encoder
     from contract.proof import prove
-    from service.answers import predictions
     from service.errors import InvalidRequest
+    from service.inference.answers import predictions
 
     try:
         variant, _ = runtimes.choose(bundle.manifest)

@@ -32,7 +32,7 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def keys(options: argparse.Namespace) -> int:
-    from service.keys_command import keys
+    from service.access.command import keys
 
     return keys(options)
 
@@ -61,7 +61,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def labels(options: argparse.Namespace) -> int:
-    from service.labels_command import labels
+    from service.labels.command import labels
 
     return labels(options)
 

@@ -24,7 +24,7 @@ def train(options: argparse.Namespace) -> int:
 
 
 def import_model(options: argparse.Namespace) -> int:
-    from training.importing_command import import_model
+    from training.importing.command import import_model
 
     return import_model(
         options.source,

@@ -8,15 +8,16 @@ from collections.abc import Callable
 
 from contract import runtimes
 from contract.errors import HornpipeError
-from service import logs, tracing, workers
+from service.access.guard import require_safe
 from service.app import create_app
-from service.gpu import Gpus
-from service.guard import require_safe
-from service.journal import Journal
-from service.logs import AccessLog
+from service.counting.gpu import Gpus
+from service.counting.store import Store
+from service.logs import logs, tracing
+from service.logs.journal import Journal
+from service.logs.logs import AccessLog
+from service.processes import workers
 from service.server import Server, server
 from service.settings import from_environment
-from service.store import Store
 
 MOST_FILES = 65_536
 

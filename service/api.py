@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 
 from contract.errors import HornpipeError
 from contract.features import Problem, show
-from service import openapi
+from service.access.guard import describe
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, answer_to, body, body_of
-from service.guard import describe
+from service.http import openapi
 from service.routes import docs, drift, feedback, jobs, models, quality
 from service.state import ServiceState
 

@@ -3,20 +3,21 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from service.access.guard import Guard
 from service.application import Application
-from service.cors import Cors, WithoutPreflights
-from service.dispatch import Table
-from service.endpoint import Endpoint, Front, Handle, Refuse
+from service.counting.gpu import Gpus
+from service.counting.store import OwnMemory, Store
+from service.drift.windows import Windows
 from service.errors import RequestIds
-from service.gpu import Gpus
-from service.guard import Guard
-from service.inference import Inference
-from service.journal import Journal
-from service.logs import AccessLog
+from service.http.cors import Cors, WithoutPreflights
+from service.http.dispatch import Table
+from service.http.endpoint import Endpoint, Front, Handle, Refuse
+from service.http.protocol import HotEndpoint
+from service.inference.inference import Inference
+from service.logs.journal import Journal
+from service.logs.logs import AccessLog
 from service.metrics import Metrics
-from service.protocol import HotEndpoint
-from service.quality_watch import QualityWatch
-from service.readiness import Readiness
+from service.quality.watch import QualityWatch
 from service.registry import Registry
 from service.routes import containers, health, openinference, predict, tfserving
 from service.routes.containers import Containers
@@ -27,11 +28,10 @@ from service.routes.tfserving import TensorFlowServing
 from service.server import limits
 from service.settings import Settings
 from service.state import ServiceState
-from service.store import OwnMemory, Store
-from service.windows import Windows
+from service.versions.readiness import Readiness
 
 if TYPE_CHECKING:
-    from service.kept import Kept
+    from service.predictions.kept import Kept
 
 
 def create_app(
@@ -71,7 +71,7 @@ def keep(settings: Settings, inference: Inference, metrics: Metrics) -> "Kept | 
     """The prediction log and its labels, where there shall be any. Imported only then: it brings a database."""
     if settings.predictions_dir is None:
         return None
-    from service.kept import Kept
+    from service.predictions.kept import Kept
 
     kept = Kept(settings.predictions_dir, settings)
     inference.log = kept.log

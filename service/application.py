@@ -6,8 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from service.instruments import NO_MODEL
-from service.lag import LoopLag
+from service.counting.instruments import NO_MODEL
+from service.counting.lag import LoopLag
 from service.state import ServiceState
 
 if TYPE_CHECKING:

@@ -13,10 +13,12 @@ from typing import Literal, NamedTuple
 
 from contract import bundle, routing, runtimes
 from contract.errors import HornpipeError
-from service import keys, tls, tracing
-from service.guard import is_loopback, require_safe
-from service.loaded import load
+from service.access import keys
+from service.access.guard import is_loopback, require_safe
+from service.http import tls
+from service.logs import tracing
 from service.settings import Settings, SettingsError, from_environment
+from service.versions.loaded import load
 
 EXPIRES_SOON = timedelta(days=14)
 LITTLE_DISK_BYTES = 200 * 10**6

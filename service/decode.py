@@ -8,7 +8,7 @@ import orjson
 
 from contract.features import MOST_PROBLEMS, Problem, show
 from service.errors import InvalidRequest, NotJSON, TooManyRows
-from service.http import JSON, Request
+from service.http.messages import JSON, Request
 from service.wire import dense
 
 _KEYS = frozenset({"instances", "model", "version", "label", "warnings"})

@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from contract.manifest import Manifest
-from service.counters import NANOSECONDS, Counters, Group, Layout
-from service.gpu import Gpus
-from service.instruments import (
+from service.counting.counters import NANOSECONDS, Counters, Group, Layout
+from service.counting.gpu import Gpus
+from service.counting.instruments import (
     BATCH_ROWS,
     DIFFERENCES,
     FEEDBACK,
@@ -49,11 +49,11 @@ from service.instruments import (
     Reason,
     ShadowResult,
 )
-from service.ledger import KEPT, LOADED, PROCESS, QUEUED, STATE, VARIANT, Block, zeros
+from service.counting.ledger import KEPT, LOADED, PROCESS, QUEUED, STATE, VARIANT, Block, zeros
+from service.counting.scrape import Fill, Scrape
+from service.counting.store import Key, OwnMemory, Store
+from service.counting.watch import Watch
 from service.monitor import Monitor, Tally
-from service.scrape import Fill, Scrape
-from service.store import Key, OwnMemory, Store
-from service.watch import Watch
 
 log = logging.getLogger("hornpipe.metrics")
 

@@ -8,8 +8,8 @@ from contract.features import Encoded, Encoder
 from contract.histogram import Counts
 from contract.manifest import Manifest
 from contract.runtimes import Outputs
-from service.ledger import Block, Ledger, Sums, zeros
-from service.watch import Rows, Watch
+from service.counting.ledger import Block, Ledger, Sums, zeros
+from service.counting.watch import Rows, Watch
 
 
 class Tally:

@@ -1,7 +1,7 @@
 """Which models are in service: watches the models folder, and lets versions come and go as it says.
 
-One thread looks at the folder, one loads (service/loader.py); what requests read changes only on the event loop, in one
-step (service/slot.py).
+One thread looks at the folder, one loads (versions/loader.py); what requests read changes only on the event loop, in
+one step (versions/slot.py).
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from contract import bundle, routing
 from contract.errors import HornpipeError
 from contract.routing import Role, Routing
 from service.errors import LoadRefused, NotReady, UnknownModel, UnknownVersion
-from service.folder import Folder, Look
-from service.loaded import LoadedModel
-from service.loader import Loader
 from service.metrics import Metrics
 from service.monitor import Monitor
 from service.settings import Settings
-from service.slot import Slot, State
+from service.versions.folder import Folder, Look
+from service.versions.loaded import LoadedModel
+from service.versions.loader import Loader
+from service.versions.slot import Slot, State
 
 log = logging.getLogger("hornpipe.registry")
 

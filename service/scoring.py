@@ -23,9 +23,9 @@ from contract.errors import HornpipeError
 from contract.features import Encoder, Problem
 from contract.manifest import Output, RegressionOutput, TensorsOutput
 from contract.signature import TensorSpec, is_number
-from service.answers import predictions
-from service.loaded import LoadedModel, load
+from service.inference.answers import predictions
 from service.settings import from_environment
+from service.versions.loaded import LoadedModel, load
 
 BATCH = 1024
 FORMATS = (".csv", ".jsonl", ".parquet")

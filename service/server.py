@@ -16,10 +16,10 @@ from uvicorn.config import STARTUP_FAILURE
 
 from contract import memory
 from contract.errors import HornpipeError
-from service import tls
+from service.access.gate import Gate
 from service.application import Application
-from service.gate import Gate
-from service.protocol import HotProtocol, Limits
+from service.http import tls
+from service.http.protocol import HotProtocol, Limits
 from service.settings import Settings, SettingsError
 from service.state import ServiceState
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from contract.errors import HornpipeError
 from contract.runtimes import DeviceChoice, RuntimeChoice
-from service.sockets import MOST_WORKERS
+from service.processes.sockets import MOST_WORKERS
 
 PREFIX = "HORNPIPE_"
 LEAST_SALT = 16

@@ -3,20 +3,20 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from service.endpoint import Front
-from service.inference import Inference
+from service.drift.windows import Windows
+from service.http.endpoint import Front
+from service.http.protocol import Dispatch, Limits
+from service.inference.inference import Inference
 from service.metrics import Metrics
-from service.protocol import Dispatch, Limits
-from service.quality_watch import QualityWatch
-from service.readiness import Readiness
+from service.quality.watch import QualityWatch
 from service.registry import Registry
 from service.settings import Settings
-from service.windows import Windows
+from service.versions.readiness import Readiness
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from service.kept import Kept
+    from service.predictions.kept import Kept
 
 
 @dataclass

@@ -24,7 +24,7 @@ from rich.console import Console
 from contract import bundle, routing
 from contract.bundle import Bundle
 from service.app import create_app
-from service.journal import Journal
+from service.logs.journal import Journal
 from service.server import Server
 from service.server import server as make_server
 from service.settings import Settings
@@ -76,11 +76,11 @@ def some_flights(flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from training import config, pipeline
-    from training.assessment import assess
     from training.data import prepare
+    from training.evaluation.assessment import assess
     from training.export import export
+    from training.loop.run import Run
     from training.progress import TrainingProgress
-    from training.run import Run
 
     checked = config.load(
         Path("examples/flights/train.toml"),

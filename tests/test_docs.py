@@ -8,8 +8,8 @@ from pydantic.fields import FieldInfo
 
 from hornpipe import COMMANDS
 from service.app import create_app
+from service.counting.instruments import INSTRUMENTS
 from service.errors import ANSWERS, INTERNAL, NOT_FOUND
-from service.instruments import INSTRUMENTS
 from service.routes import docs
 from service.settings import Settings, variable
 
@@ -65,13 +65,15 @@ def test_commands() -> None:
     assert documented == {command.name: command.help for command in COMMANDS}
 
 
-def test_the_map_names_files_that_are_there_and_all_of_them() -> None:
+def test_the_map_names_every_file_and_folder() -> None:
     (text,) = [part for part in README.split("\n## ") if part.startswith("Map")]
     for package in ("contract", "training", "service"):
         files = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py", "__main__.py"}
         named = set(re.findall(r"\b(\w+\.py)\b", text))
         support = {"errors.py", "command.py", "state.py", "listing.py"}
         assert files - support <= named, package
+        folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+        assert folders <= set(re.findall(r"\b(\w+)/", text)), package
     assert all((ROOT / folder).is_dir() for folder in ("examples/flights", "benchmarks", "deploy", "tests"))
 
 

@@ -17,8 +17,8 @@ COPIED = {source for line in re.findall(r"^COPY (?!--)(.+)$", DOCKERFILE, re.M) 
 
 
 def test_every_package_is_copied_into_the_build():
-    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert {package.partition(".")[0] for package in tool["packages"]} <= COPIED
+    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    assert {pattern.removesuffix("*") for pattern in find["include"]} <= COPIED
 
 
 def test_what_is_copied_is_not_ignored_and_nothing_else_is_sent():

@@ -18,7 +18,7 @@ from training import config
 from training.errors import DataError
 
 if TYPE_CHECKING:
-    from training.trial import Overfit
+    from training.loop.trial import Overfit
 
 LOG_WIDTH = 110
 REFUSED = 3
@@ -38,7 +38,7 @@ class Wishes:
 
 def init(data: Path, target: str | None, output: Path | None) -> int:
     """Write a config for data, or print it."""
-    from training import inspect
+    from training.init import inspect
 
     text = inspect.write(data, target, output)
     if output is None:
@@ -58,7 +58,8 @@ def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes) ->
     console.print(f"[bold]{checked.name}[/] from {path}", highlight=False)
     with console.status("starting TensorFlow ..."):
         tensorflow()
-        from training import pipeline, rehearsal
+        from training import pipeline
+        from training.loop import rehearsal
         from training.progress import TrainingProgress
         from training.report import results_of
     progress = TrainingProgress(console)
@@ -76,7 +77,7 @@ def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes) ->
 
 
 def _overfit(console: Console, learnt: "Overfit", finding: Finding | None) -> int:
-    from training.diagnosis import table
+    from training.diagnosis.diagnosis import table
 
     told = f"loss {learnt.final_loss:.4g} on {learnt.rows} rows after {learnt.steps} steps"
     told += f"; always answering the class shares has {learnt.base_loss:.4g}"
@@ -105,9 +106,9 @@ def _conclude(console: Console, made: bundle.Bundle, wishes: Wishes, why: str) -
 
 def doctor(run: str, runs: Path) -> int:
     """What is wrong with a run: a folder of one, or the newest run of a model."""
-    from training.diagnosis import table
+    from training.diagnosis.diagnosis import table
     from training.doctor import examine
-    from training.run import Run
+    from training.loop.run import Run
 
     path = Path(run) if Path(run).is_dir() else runs / run
     reading = Run.read(path)
@@ -122,7 +123,7 @@ def quantize(models: Path, name: str, version: int, variants: list[str] | None, 
     console = _console()
     with console.status("starting TensorFlow ..."):
         tensorflow()
-        from training import quantization
+        from training.exporting import quantization
         from training.progress import TrainingProgress
     made = quantization.quantize(models, name, version, variants, TrainingProgress(console))
     show(console, made.manifest)
@@ -132,8 +133,8 @@ def quantize(models: Path, name: str, version: int, variants: list[str] | None, 
 
 def report(models: Path, name: str, version: int, show_it: bool) -> int:
     """Print where the page about a version lies, or open it."""
+    from training.exporting.results import WITHOUT
     from training.report import REPORT
-    from training.results import WITHOUT
 
     found = bundle.read_version(models, name, version)
     path = found.path / REPORT
@@ -147,7 +148,7 @@ def report(models: Path, name: str, version: int, show_it: bool) -> int:
 
 def compare(models: Path, name: str, first: int, second: int, output: Path | None) -> int:
     """Write the page that puts two versions side by side, and print where."""
-    from training.compare import compare
+    from training.pages.compare import compare
 
     path = output or Path(f"{name}-{first}-{second}.html")
     bundle.replace_file(path, compare(models, name, first, second).encode())

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from contract.evidence import Finding
-from training.rules_data import bad_output_bias, imbalance_ignored, input_bound, unnormalised_inputs
-from training.rules_layers import (
+from training.diagnosis.rules_data import bad_output_bias, imbalance_ignored, input_bound, unnormalised_inputs
+from training.diagnosis.rules_layers import (
     dead_relu,
     exploding_from_the_start,
     exploding_gradients,
@@ -16,7 +16,7 @@ from training.rules_layers import (
     saturated_activation,
     vanishing_gradients,
 )
-from training.rules_loss import (
+from training.diagnosis.rules_loss import (
     learning_rate_too_high,
     learning_rate_too_low,
     loss_not_falling,
@@ -24,7 +24,7 @@ from training.rules_loss import (
     underfitting,
     validation_far_from_train,
 )
-from training.signals import Facts, Record
+from training.diagnosis.signals import Facts, Record
 
 
 @dataclass(frozen=True)

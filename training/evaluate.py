@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.evidence import Metric, Slice
-from training import calibration, classes, importance, slices, threshold
-from training.bootstrap import intervals, mean
-from training.importance import Predict
-from training.results import Importance, Residuals, Results, ThresholdChoice
+from training.evaluation import calibration, classes, importance, slices, threshold
+from training.evaluation.bootstrap import intervals, mean
+from training.evaluation.importance import Predict
+from training.exporting.results import Importance, Residuals, Results, ThresholdChoice
 from training.rows import Prepared
 from training.sections import TrainingConfig
 from training.task import Labels, Scores, Task

@@ -27,16 +27,18 @@ from contract.manifest import (
     RegressionOutput,
     Variant,
 )
-from training import conversion, estimation, outliers, report, variants
-from training.assessment import Assessment
-from training.distributions import distributions
-from training.drift import baseline
-from training.golden import golden_examples
-from training.results import RESULTS
+from training import report, variants
+from training.evaluation import estimation
+from training.evaluation.assessment import Assessment
+from training.exporting import conversion, outliers
+from training.exporting.distributions import distributions
+from training.exporting.drift import baseline
+from training.exporting.golden import golden_examples
+from training.exporting.results import RESULTS
+from training.exporting.silence import quiet
 from training.rows import Prepared
 from training.sections import TrainingConfig
 from training.signatures import packed_signature, raw_signature, with_raw_inputs, with_scores
-from training.silence import quiet
 
 MOST_SLICES = 10
 # What `hornpipe quantize` makes other variants from. The service never reads it.

@@ -16,25 +16,25 @@ from numpy.typing import NDArray
 
 from contract.evidence import improvement
 from contract.features import Encoded
-from training import loss, range_test, schedule
-from training.adversarial import Scales, attackable
-from training.ahead import Ahead, Batches
-from training.averages import Averages
-from training.checkpoint import LossSum, Position
-from training.course import Course
+from training.diagnosis.probe import Prober
+from training.diagnosis.signals import Evaluation, Facts, Probe, Record
 from training.errors import Interrupted, TrainingError
-from training.interruption import Interruption, Stop
+from training.evaluation.adversarial import Scales, attackable
 from training.listener import Listener
-from training.monitor import LARGEST_CHUNK, Monitor, Seen
-from training.optimizer import AdamW
-from training.pace import Pace
-from training.probe import Prober
+from training.loop import loss, range_test, schedule
+from training.loop.ahead import Ahead, Batches
+from training.loop.averages import Averages
+from training.loop.checkpoint import LossSum, Position
+from training.loop.course import Course
+from training.loop.interruption import Interruption, Stop
+from training.loop.monitor import LARGEST_CHUNK, Monitor, Seen
+from training.loop.optimizer import AdamW
+from training.loop.pace import Pace
+from training.loop.run import Run
+from training.loop.state import State
+from training.loop.step import Adversary, Steps
 from training.rows import Prepared
-from training.run import Run
 from training.sections import TrainingConfig
-from training.signals import Evaluation, Facts, Probe, Record
-from training.state import State
-from training.step import Adversary, Steps
 
 MOST_ROLLBACKS = 3
 RATE_WITHOUT_RESULT = 2e-3  # the default of the config

@@ -11,10 +11,10 @@ from contract.errors import HornpipeError
 from contract.evidence import LOWER_IS_BETTER, Metric, Reason, Verdict
 from contract.features import Encoded, Encoder
 from contract.manifest import BinaryOutput, RegressionOutput
-from training import expectations
-from training.answers import Answers, Taken
-from training.comparison import Both, compare
-from training.divisions import divisions
+from training.evaluation.divisions import divisions
+from training.judging import expectations
+from training.judging.answers import Answers, Taken
+from training.judging.comparison import Both, compare
 from training.rows import Indices, Prepared, RawRow
 from training.sections import GateSection, TrainingConfig
 from training.task import Labels, Task

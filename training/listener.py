@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from training.signals import Evaluation, Probe
+from training.diagnosis.signals import Evaluation, Probe
 
 
 class Listener(Protocol):

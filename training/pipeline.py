@@ -13,20 +13,22 @@ from contract import routing
 from contract.bundle import Bundle
 from contract.evidence import Verdict
 from contract.manifest import Manifest
-from training import checkable, devices, fit, gate, model, tracking
-from training.answers import Answers
-from training.assessment import assess
-from training.course import Course
+from training import fit, gate, model, tracking
 from training.data import prepare
 from training.doctor import examine
+from training.evaluation.assessment import assess
 from training.export import export
+from training.exporting.silence import quiet
 from training.fit import Outcome
+from training.judging import checkable
+from training.judging.answers import Answers
 from training.listener import All, Listener
+from training.loop import devices
+from training.loop.course import Course
+from training.loop.run import Run
 from training.progress import TrainingProgress
 from training.rows import Prepared
-from training.run import Run
 from training.sections import TrainingConfig
-from training.silence import quiet
 
 # Encoded rows of a run whose data do not fit into memory.
 DATA = "data"

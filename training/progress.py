@@ -16,10 +16,10 @@ from rich.progress import (
 )
 
 from contract.evidence import DataWarning
+from training.diagnosis.signals import Evaluation, Probe
 from training.doctor import Doctor
 from training.listener import Listener, Silent
-from training.run import Run
-from training.signals import Evaluation, Probe
+from training.loop.run import Run
 
 
 class TrainingProgress:

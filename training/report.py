@@ -12,11 +12,11 @@ from markupsafe import Markup
 
 from contract.bundle import Bundle
 from contract.manifest import Manifest, RegressionOutput
-from training import page, plots
 from training.errors import DataError
-from training.forest import Entry, Forest, forest
-from training.page import count, number, safe, sentence, words
-from training.results import RESULTS, WITHOUT, ClassMetrics, FeatureSummary, Results
+from training.exporting.results import RESULTS, WITHOUT, ClassMetrics, FeatureSummary, Results
+from training.pages import page, plots
+from training.pages.forest import Entry, Forest, forest
+from training.pages.page import count, number, safe, sentence, words
 
 REPORT = "report.html"
 

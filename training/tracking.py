@@ -22,12 +22,12 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from contract.bundle import MANIFEST, Bundle, replace_file
 from contract.errors import Stopped
 from training.courier import Courier
+from training.diagnosis.signals import Evaluation, Probe
 from training.errors import TrainingError
+from training.exporting.results import RESULTS
 from training.listener import Silent
 from training.report import REPORT
-from training.results import RESULTS
 from training.sections import TrainingConfig
-from training.signals import Evaluation, Probe
 
 TENSORBOARD = "tensorboard"
 MLFLOW_RUN = "mlflow_run_id"

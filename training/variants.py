@@ -12,16 +12,17 @@ from contract.features import Encoded
 from contract.manifest import Choice, GoldenExample, Variant
 from contract.proof import largest_difference
 from contract.runtimes import LiteRT, Runtime, SavedModel
-from training import bootstrap, margin
-from training.answers import finite
-from training.conversion import why
-from training.footprint import footprint
-from training.golden import encode
-from training.latency import Latencies, head, latencies
-from training.metrics import metrics
+from training.evaluation import bootstrap
+from training.evaluation.metrics import metrics
+from training.exporting.conversion import why
+from training.exporting.footprint import footprint
+from training.exporting.golden import encode
+from training.exporting.latency import Latencies, head, latencies
+from training.exporting.silence import quiet
+from training.judging import margin
+from training.judging.answers import finite
 from training.rows import Prepared, Rows
 from training.sections import TrainingConfig
-from training.silence import quiet
 from training.task import Scores, Task
 
 FLOAT_TOLERANCE = 1e-5

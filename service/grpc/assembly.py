@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from service.endpoint import Endpoint, Handle
 from service.grpc import oip, tfs
 from service.grpc.health import Health
 from service.grpc.oip import OpenInferenceMessages
 from service.grpc.rpc import Rpc, refuse
 from service.grpc.server import GrpcServer
 from service.grpc.tfs import TensorFlowServingMessages
+from service.http.endpoint import Endpoint, Handle
 from service.routes.openinference import OpenInference
 from service.routes.tfserving import TensorFlowServing
 from service.settings import Settings

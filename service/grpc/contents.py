@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.signature import MOST_DIMENSIONS, Dtype
-from service import tensors
 from service.errors import InvalidRequest
 from service.grpc import values
 from service.grpc.oip_pb2 import InferTensorContents, ModelInferRequest, UnpackedContents
+from service.wire import tensors
 
 Tensor = NDArray[Any]
 

@@ -11,8 +11,6 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from contract.signature import TensorSpec
-from service import tensors
-from service.call import Call
 from service.errors import InvalidRequest, NotReady, UnknownModel, UnknownVersion
 from service.grpc import contents
 from service.grpc.oip_pb2 import (
@@ -34,12 +32,13 @@ from service.grpc.oip_pb2 import (
     ServerReadyResponse,
 )
 from service.grpc.rpc import read, respond
-from service.http import Response
-from service.loaded import LoadedModel
+from service.http.call import Call
+from service.http.messages import Response
 from service.metrics import Metrics
 from service.registry import Registry
 from service.routes.openinference import EXTENSIONS, OpenInference, apply
-from service.wire import oip_answer
+from service.versions.loaded import LoadedModel
+from service.wire import oip_answer, tensors
 from service.wire.oip_request import LARGEST_CLASSIFICATION, Asked, Wanted
 
 SERVICE: Final = "inference.GRPCInferenceService"

@@ -15,12 +15,12 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc.aio import ServicerContext
 
-from service.call import Call
-from service.endpoint import Endpoint
 from service.errors import GRPC_CODES, INTERNAL, InvalidRequest, answer_to
-from service.http import Header, Request, Response
+from service.http.call import Call
+from service.http.endpoint import Endpoint
+from service.http.messages import Header, Request, Response
+from service.http.steps import Crowd, Steps
 from service.routes.tfserving import message
-from service.steps import Crowd, Steps
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"  # generic for the type checker only
 M = TypeVar("M", bound=Message)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.signature import Dtype
-from service import tensors
 from service.errors import InvalidRequest
 from service.grpc import values
 from service.grpc.tfs_pb2 import TensorProto, TensorShapeProto, UnpackedTensorProto
+from service.wire import tensors
 
 Tensor = NDArray[Any]
 

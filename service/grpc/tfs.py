@@ -11,7 +11,6 @@ from google.protobuf.wrappers_pb2 import Int64Value
 from contract.manifest import BinaryOutput, MulticlassOutput
 from contract.runtimes import Outputs
 from contract.signature import TensorSpec
-from service.call import Call
 from service.errors import InvalidRequest
 from service.grpc import examples, tensor_proto
 from service.grpc.rpc import read, respond
@@ -32,11 +31,12 @@ from service.grpc.tfs_pb2 import (
     SignatureDefMap,
     TensorInfo,
 )
-from service.http import Response
-from service.inference import Inference
-from service.loaded import LoadedModel
+from service.http.call import Call
+from service.http.messages import Response
+from service.inference.inference import Inference
 from service.metrics import Metrics
 from service.routes.tfserving import Target, TensorFlowServing
+from service.versions.loaded import LoadedModel
 from service.wire import tfs_answer, tfs_request
 from service.wire.tfs_request import DEFAULT_SIGNATURE as SIGNATURE
 

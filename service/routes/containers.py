@@ -12,18 +12,17 @@ from typing import Any, NamedTuple
 import orjson
 
 from contract.kinds import TensorFeature
-from service import bodies
-from service.call import Call
-from service.endpoint import Endpoint, Front
 from service.errors import INTERNAL, InvalidRequest, UnsupportedMedia, WrongMethod, answer_to
-from service.http import JSON, Header, Response
-from service.inference import Inference
-from service.loaded import LoadedModel
-from service.protocol import HotEndpoint
+from service.http.call import Call
+from service.http.endpoint import Endpoint, Front
+from service.http.messages import JSON, Header, Response
+from service.http.protocol import HotEndpoint
+from service.inference.inference import Inference
 from service.routes import tfserving
 from service.routes.tfserving import Target, TensorFlowServing
 from service.settings import Settings
-from service.wire import dense, packed, tfs_answer, tfs_request
+from service.versions.loaded import LoadedModel
+from service.wire import bodies, dense, packed, tfs_answer, tfs_request
 
 PING, INVOCATIONS = "/ping", "/invocations"
 ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"

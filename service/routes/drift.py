@@ -5,11 +5,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from service.drift import DriftReport, report
+from service.drift.drift import DriftReport, report
+from service.drift.history import Window
 from service.errors import NotReady
 from service.registry import Registry
 from service.state import state_of
-from service.windows_history import Window
 
 router = APIRouter(prefix="/models", tags=["models"])
 

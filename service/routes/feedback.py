@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from service import feedback as bodies
+from service.counting.instruments import FeedbackResult
 from service.errors import FeedbackOff, UnsupportedMedia
-from service.instruments import FeedbackResult
+from service.labels import feedback as bodies
 from service.state import state_of
 
 _ITEM: dict[str, Any] = {

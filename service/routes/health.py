@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 import orjson
 
 from contract.errors import HornpipeError
-from service.call import request_id
-from service.endpoint import Front
+from service.access.guard import describe
+from service.counting.exposition import CONTENT_TYPE
 from service.errors import WrongMethod, body_of
-from service.exposition import CONTENT_TYPE
-from service.guard import describe
-from service.http import Header, Request, Response
+from service.http.call import request_id
+from service.http.endpoint import Front
+from service.http.messages import Header, Request, Response
 from service.metrics import Metrics
-from service.readiness import Readiness
+from service.versions.readiness import Readiness
 
 Show = Callable[[], Awaitable[Response]]
 

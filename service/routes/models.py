@@ -11,10 +11,10 @@ from contract.errors import BundleError
 from contract.manifest import Manifest
 from contract.routing import Canary, Role
 from service.errors import UnknownVersion
-from service.loaded import LoadedModel
 from service.registry import REFUSED
-from service.slot import Slot, State, VersionState, VersionStatus
 from service.state import state_of
+from service.versions.loaded import LoadedModel
+from service.versions.slot import Slot, State, VersionState, VersionStatus
 
 # The full reasons name paths of this machine: they are in the log.
 UNREADABLE = "its routing cannot be read; see the service's log"

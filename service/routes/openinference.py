@@ -11,9 +11,6 @@ from typing import Any
 import orjson
 
 from contract.runtimes import Outputs
-from service.call import Call
-from service.dispatch import Find
-from service.endpoint import Endpoint, Front
 from service.errors import (
     INTERNAL,
     InvalidRequest,
@@ -25,15 +22,18 @@ from service.errors import (
     WrongMethod,
     answer_to,
 )
-from service.http import JSON, Header, Response
-from service.inference import Inference
-from service.loaded import LoadedModel
-from service.protocol import HotEndpoint
+from service.http.call import Call
+from service.http.dispatch import Find
+from service.http.endpoint import Endpoint, Front
+from service.http.messages import JSON, Header, Response
+from service.http.protocol import HotEndpoint
+from service.inference.inference import Inference
 from service.registry import Registry
 from service.routes.tfserving import message
-from service.tensors import oip_metadata
+from service.versions.loaded import LoadedModel
 from service.wire import oip_answer, oip_request, packed
 from service.wire.oip_request import HEADER, Asked
+from service.wire.tensors import oip_metadata
 
 ROOT = "/v2"
 INFER = "/v2/models/{model}/infer"

@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.features import Encoded, Problem
-from service import bodies, decode, replies
-from service.call import Call
+from service import decode
 from service.decode import PredictRequest, Target
 from service.errors import WrongMethod, body_of, misfit
-from service.http import JSON, Header, Response
-from service.inference import Inference
-from service.loaded import LoadedModel
+from service.http.call import Call
+from service.http.messages import JSON, Header, Response
+from service.inference.inference import Inference
+from service.inference.warned import Warned
+from service.inference.work import Result
 from service.metrics import Metrics
-from service.warned import Warned
-from service.wire import dense, packed
-from service.work import Result
+from service.versions.loaded import LoadedModel
+from service.wire import bodies, dense, packed, replies
 
 PATH = "/predict"
 

@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field
 
 from contract import bundle
 from service.errors import NotReady, UnknownVersion
-from service.labelled import Labelled, LabelsError
-from service.quality import Manifests, Quality, quality
-from service.quality_rows import DAY_SECONDS, collected, days
-from service.quality_watch import Answered
-from service.quality_words import summary
+from service.labels.labelled import Labelled, LabelsError
+from service.quality.quality import Manifests, Quality, quality
+from service.quality.rows import DAY_SECONDS, collected, days
+from service.quality.watch import Answered
+from service.quality.words import summary
 from service.state import state_of
 
 log = logging.getLogger("hornpipe.quality")

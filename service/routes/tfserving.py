@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 from contract.features import Encoded, Problem
 from contract.runtimes import Outputs
-from service.call import Call
-from service.dispatch import Find
-from service.endpoint import Endpoint, Front
 from service.errors import (
     INTERNAL,
     InvalidRequest,
@@ -28,12 +25,15 @@ from service.errors import (
     UnsupportedMedia,
     answer_to,
 )
-from service.http import Header, Response
-from service.inference import Inference
-from service.loaded import LoadedModel
-from service.protocol import HotEndpoint
+from service.http.call import Call
+from service.http.dispatch import Find
+from service.http.endpoint import Endpoint, Front
+from service.http.messages import Header, Response
+from service.http.protocol import HotEndpoint
+from service.inference.inference import Inference
 from service.registry import Registry
-from service.slot import VersionStatus
+from service.versions.loaded import LoadedModel
+from service.versions.slot import VersionStatus
 from service.wire import dense, packed, tfs_answer, tfs_faults, tfs_request
 from service.wire.tfs_request import Asked
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from contract.manifest import BinaryOutput, Manifest, MulticlassOutput
 from contract.runtimes import Outputs
-from service.tensors import OIP_NAMES, dtype_of, to_raw
 from service.wire import lenient
 from service.wire.oip_request import Asked, Wanted
+from service.wire.tensors import OIP_NAMES, dtype_of, to_raw
 
 Tensor = NDArray[Any]
 

@@ -15,9 +15,9 @@ from contract.lists import flatten
 from contract.manifest import Manifest
 from contract.signature import UNKNOWN, Dtype, TensorSpec
 from service.errors import InvalidRequest, NotJSON
-from service.tensors import OF_OIP, OIP_NAMES, from_raw, read_shape, size_of
 from service.wire import dense, lenient
 from service.wire.arrays import of_type
+from service.wire.tensors import OF_OIP, OIP_NAMES, from_raw, read_shape, size_of
 
 Tensor = NDArray[Any]
 JSON = Any

@@ -4,7 +4,7 @@ import asyncio
 import zlib
 
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMedia
-from service.http import Request
+from service.http.messages import Request
 
 ENCODING = b"content-encoding"
 ENCODINGS = frozenset({b"gzip", b"x-gzip", b"deflate"})

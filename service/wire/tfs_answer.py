@@ -12,9 +12,9 @@ from contract.manifest import BinaryOutput, Manifest, MulticlassOutput, Regressi
 from contract.runtimes import Outputs
 from contract.signature import TensorSpec
 from service.errors import InvalidRequest
-from service.slot import VersionStatus
-from service.tensors import TFS_NAMES
+from service.versions.slot import VersionStatus
 from service.wire import lenient
+from service.wire.tensors import TFS_NAMES
 
 # The reason itself names paths of this machine: it is in the log.
 REFUSED = "the version did not load or prove itself; see the log"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from contract.kinds import Feature, ImageFeature, NumberFeature
 from contract.lists import flatten
 from service.errors import InvalidRequest
-from service.loaded import LoadedModel
+from service.versions.loaded import LoadedModel
 from service.wire import dense, lenient
 from service.wire.arrays import objects, of_type
 

@@ -15,7 +15,7 @@ from contract.estimate_counts import cell_edges, counts_of, estimated_of_counts
 from contract.manifest import BinaryOutput, Manifest, MulticlassOutput, NumberBins, RegressionOutput
 from contract.quality import values
 from tests.contract.test_manifest import TRAINED
-from training.estimation import expectation
+from training.evaluation.estimation import expectation
 
 THRESHOLD = 0.35
 BINARY = BinaryOutput(classes=("no", "yes"), positive="yes", threshold=THRESHOLD)

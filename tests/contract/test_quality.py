@@ -1,6 +1,6 @@
 """Metrics and their intervals against scipy, brute force, and how often intervals hold what they promise to hold.
 
-That the values are scikit-learn's is held by tests/training/test_metrics.py, for training's metrics are these.
+That the values are scikit-learn's is held by tests/training/evaluation/test_metrics.py: training's metrics are these.
 """
 
 import numpy as np

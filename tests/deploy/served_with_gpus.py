@@ -1,7 +1,7 @@
 """`python -m tests.deploy.served_with_gpus`: the service as `hornpipe serve` runs it, where there seem to be GPUs."""
 
 from service.__main__ import be_ready_to_serve, prepare
-from service.gpu import Gpus
+from service.counting.gpu import Gpus
 from tests.service.nvml import FakeGpu, FakeNvml
 
 

@@ -20,7 +20,7 @@ from contract import routing
 from contract.histogram import bin_names
 from deploy.grafana import queries as asked
 from deploy.grafana import write
-from service.instruments import INSTRUMENTS
+from service.counting.instruments import INSTRUMENTS
 from tests.conftest import NAME, Trained, add_version
 from tests.deploy import prometheus
 from tests.deploy.panels import FOLDER, Query, boards, filled, queries, variables

@@ -15,17 +15,17 @@ import signal
 import sys
 from pathlib import Path
 
-from service.shared import SharedFolder
-from tests.service import versions
+from service.processes.shared import SharedFolder
+from tests.service import untrained
 from tests.service.scraped import parsed, total, value
-from tests.service.versions import ROUTE, Process, Served
+from tests.service.untrained import ROUTE, Process, Served
 
 ROWS = 3
 
 
 def count_on(folder: Path, answered: memoryview) -> None:
     """Until killed."""
-    served = Served(versions.table())
+    served = Served(untrained.table())
     process = Process(SharedFolder(folder, slot=0), served)
     while True:
         served.answer(ROWS)
@@ -58,7 +58,7 @@ def files(folder: Path) -> dict[str, int]:
 
 def main(folder: Path, times: int) -> None:
     answered = memoryview(mmap.mmap(-1, 8)).cast("Q")
-    watcher = Process(SharedFolder(folder, slot=1), Served(versions.table()))
+    watcher = Process(SharedFolder(folder, slot=1), Served(untrained.table()))
     chance = random.Random(0)
     seen, before, looks = {}, None, 0
     for _ in range(times):

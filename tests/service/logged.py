@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from contract.manifest import BinaryOutput, MulticlassOutput, Output, RegressionOutput
-from service.segments import Line, Segments
+from service.predictions.segments import Line, Segments
 
 BINARY = BinaryOutput(classes=("on_time", "late"), positive="late", threshold=0.3)
 DIGITS = MulticlassOutput(classes=("0", "1", "2"))

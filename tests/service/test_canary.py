@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from contract import routing
-from service.splitting import Split
+from service.versions.splitting import Split
 from tests.conftest import NAME, Serve, add_version
 from tests.waiting import wait_until
 

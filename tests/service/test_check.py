@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hornpipe import main
-from service import keys
+from service.access import keys
 from service.check import Finding, check
 from tests.conftest import NAME
-from tests.service.test_guard import Certify, certify  # noqa: F401  # a fixture
+from tests.service.access.test_guard import Certify, certify  # noqa: F401  # a fixture
 
 Environment = dict[str, str]
 

@@ -23,13 +23,14 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from contract import routing
-from service import keys
+from service.access import keys
 from service.app import create_app
 from service.grpc import secure
 from service.server import server as make_server
 from service.settings import Settings, SettingsError
 from tests import kinds
-from tests.service import grpc_models, test_guard
+from tests.service import grpc_models
+from tests.service.access import test_guard
 from tests.service.grpc_models import SLOW
 from tests.service.grpc_serving import Serving, serving
 from tests.waiting import wait_until

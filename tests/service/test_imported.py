@@ -15,8 +15,9 @@ from contract import routing
 from tests.conftest import Serve
 from tests.service.test_metrics import bins, scrape, value
 from tests.training import exported
-from training import importing, importing_variants
-from training.importing_manifest import Import
+from training.importing import importing
+from training.importing import variants as importing_variants
+from training.importing.manifest import Import
 from training.progress import TrainingProgress
 
 ROWS = [{"a": i / 10, "b": [i % 7], "c": f"w{i}"} for i in range(100)]

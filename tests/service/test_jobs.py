@@ -11,7 +11,7 @@ import pytest
 from contract import routing
 from contract.job import Progress
 from contract.jobs import Jobs, opened
-from service import keys
+from service.access import keys
 from tests.conftest import NAME, Serve, add_version
 from tests.service.test_predict import details, error
 from training import config

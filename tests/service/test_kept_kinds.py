@@ -14,8 +14,8 @@ from PIL import Image
 
 from contract import routing
 from hornpipe import main
-from service import segments
-from service.joining import JoinedLabels
+from service.labels.joining import JoinedLabels
+from service.predictions import segments
 from tests import imported, kinds
 from tests.conftest import serving
 from tests.kinds import Kind

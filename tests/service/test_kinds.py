@@ -154,7 +154,7 @@ def test_a_request_holds_only_so_many_pictures(
     serve: Serve, digits: Kind, monkeypatch: pytest.MonkeyPatch, diabetes: Kind
 ) -> None:
     """The files are small, what they unpack to is not; rows of numbers are as many as the settings say."""
-    monkeypatch.setattr("service.loaded.MOST_PICTURE_VALUES", 10 * 64)
+    monkeypatch.setattr("service.versions.loaded.MOST_PICTURE_VALUES", 10 * 64)
     client = serve()
 
     assert predictions(client, "digits", *digits.rows[:10])

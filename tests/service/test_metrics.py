@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.histogram import bin_names
-from service.instruments import INSTRUMENTS
+from service.counting.instruments import INSTRUMENTS
 from tests.conftest import NAME, Trained
 from tests.waiting import wait_until
 

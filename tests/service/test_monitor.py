@@ -24,10 +24,10 @@ from contract.kinds import CategoryFeature, ImageFeature, NumberFeature, TensorF
 from contract.manifest import CategoryBins, Manifest, NumberBins, Output
 from contract.outputs import MulticlassOutput, TensorsOutput
 from contract.signature import TensorSpec
-from service.ledger import zeros
+from service.counting.ledger import zeros
 from service.monitor import Monitor, Tally
-from tests.service import versions
-from tests.service.versions import BINARY, CLASSES, COLORS, VALUE, Served, some_rows
+from tests.service import untrained
+from tests.service.untrained import BINARY, CLASSES, COLORS, VALUE, Served, some_rows
 
 CODES = ("unseen", "missing", *COLORS)
 
@@ -77,7 +77,7 @@ def named(counts: Any, bins: Any) -> Counter:
 @pytest.mark.parametrize("sizes", [(1,) * 40, (32,) * 20, (5000,), (511, 1, 512, 513)], ids=str)
 @pytest.mark.parametrize("output", [BINARY, CLASSES, VALUE], ids=lambda output: output.name)
 def test_every_row_is_counted_once_in_every_bin(output: Output, sizes: tuple[int, ...]) -> None:
-    manifest = versions.table(output=output)
+    manifest = untrained.table(output=output)
     monitor = Monitor(manifest, Encoder(manifest.features))
     parts = [some_rows(size, 3, output, seed) for seed, size in enumerate(sizes)]
     for rows, answers in parts:
@@ -116,7 +116,7 @@ def test_the_numbers_of_an_imported_model_are_counted() -> None:
     )
     watched = fit_numbers({"y": answers["y"]}, 300, fit_output)
     drift = {"rows": 300, "inputs": fit_numbers(columns, 300, fit_input), "outputs": watched}
-    manifest = versions.manifest(features, output, drift, "imported", 1)
+    manifest = untrained.manifest(features, output, drift, "imported", 1)
     monitor = Monitor(manifest, Encoder(manifest.features))
     rows = Encoded.of_tensors(columns | {"words": np.full((300, 2), b"x", object)})
     monitor.observe(rows, answers, 300)
@@ -131,7 +131,7 @@ def test_the_numbers_of_an_imported_model_are_counted() -> None:
 def test_a_version_without_a_baseline_counts_its_rows() -> None:
     output = TensorsOutput(tensors=(TensorSpec(name="z", dtype="string", shape=(-1, 4)),))
     features = [TensorFeature(name="words", dtype="string", shape=(-1,))]
-    manifest = versions.manifest(features, output, {"rows": 0, "inputs": {}, "outputs": {}}, "imported", 1)
+    manifest = untrained.manifest(features, output, {"rows": 0, "inputs": {}, "outputs": {}}, "imported", 1)
     monitor = Monitor(manifest, Encoder(manifest.features))
     for size in (1, 700):
         words = np.full((size, 4), b"x", object)
@@ -141,7 +141,7 @@ def test_a_version_without_a_baseline_counts_its_rows() -> None:
 
 
 def test_counts_move_with_their_monitor_and_outlive_it() -> None:
-    served = Served(versions.table())
+    served = Served(untrained.table())
     watch = served.monitor.watch
     served.answer(700)
     block = zeros(watch.type)
@@ -164,7 +164,7 @@ def test_of_many_classes_as_much_is_counted_as_of_few(classes: int) -> None:
     rows = Encoded(np.empty((900, 0), np.float32), np.full((900, 1), 2, np.int32))
     inputs = fit_inputs(Encoder(features), rows)
     drift = {"rows": 900, "inputs": inputs, "outputs": fit_outputs(output, answers[:500])}
-    monitor = Monitor(versions.manifest(features, output, drift, "classes", 1), Encoder(features))
+    monitor = Monitor(untrained.manifest(features, output, drift, "classes", 1), Encoder(features))
     for start in range(0, 900, 90):
         part = slice(start, start + 90)
         monitor.observe(rows.take(part), {"probabilities": answers[part]}, 90)
@@ -180,11 +180,11 @@ def test_of_many_classes_as_much_is_counted_as_of_few(classes: int) -> None:
 @pytest.mark.parametrize("output", [BINARY, CLASSES], ids=lambda output: output.name)
 def test_a_bundle_of_an_older_format_is_watched_by_what_its_baseline_has(output: Output) -> None:
     score = "probability" if output is BINARY else "confidence"
-    whole = versions.table(output=output)
+    whole = untrained.table(output=output)
     old = whole.drift.model_copy(update={"outputs": {score: whole.drift.outputs[score]}})
     others = ImageFeature(name="photo", shape=(4, 4, 3)), TextFeature(name="t", required=False, example="")
     features = [*whole.features, *others]
-    manifest = versions.manifest(features, output, old.model_dump(), "flights", 1)
+    manifest = untrained.manifest(features, output, old.model_dump(), "flights", 1)
     older, newer = Monitor(manifest, Encoder(manifest.features)), Monitor(whole, Encoder(whole.features))
     rows, answers = some_rows(700, 3, output, seed=0)
     pictures, texts = np.zeros((700, 4, 4, 3), np.uint8), np.full((700, 1), "a text", object)
@@ -218,7 +218,7 @@ def test_pictures_and_texts_are_counted_beside_numbers_and_categories() -> None:
     words = fit_words(encoder, rows)
     inputs = fit_inputs(encoder, rows) | fit_statistics(encoder, rows, words)
     drift = {"rows": 600, "inputs": inputs, "outputs": fit_outputs(BINARY, answers), "words": words}
-    monitor = Monitor(versions.manifest(features, BINARY, drift, "all", 1), encoder)
+    monitor = Monitor(untrained.manifest(features, BINARY, drift, "all", 1), encoder)
     monitor.observe(rows, {"probability": answers}, 600)
     lengths = [len(each) or np.nan for each in texts[:, 0]]
 

@@ -7,19 +7,19 @@ from contract.encoded import Encoded
 from contract.features import Encoder
 from contract.manifest import Manifest
 from contract.outlier import BOUNDS
-from service.shared import SharedFolder
-from service.store import OwnMemory
-from service.watch import Watch
-from tests.service import versions
+from service.counting.store import OwnMemory
+from service.counting.watch import Watch
+from service.processes.shared import SharedFolder
+from tests.service import untrained
 from tests.service.scraped import Samples, scraped, value
-from tests.service.versions import BINARY, Process, Served, some_rows
-from training import outliers
+from tests.service.untrained import BINARY, Process, Served, some_rows
+from training.exporting import outliers
 
 METRIC = "hornpipe_outlier_score"
 
 
 def manifest(name: str = "flights") -> Manifest:
-    made = versions.table(name)
+    made = untrained.table(name)
     rows, _ = some_rows(500, 3, BINARY, seed=3)
     outlier = outliers.of_rows(Encoder(made.features), rows, made.drift, seed=0)
     assert outlier is not None
@@ -54,7 +54,7 @@ def test_every_row_is_in_the_bucket_of_its_share(sizes: tuple[int, ...]) -> None
 
 
 def test_it_is_there_at_zero_and_absent_where_nothing_is_scored() -> None:
-    process = Process(OwnMemory(), Served(manifest()), Served(versions.table("older")))
+    process = Process(OwnMemory(), Served(manifest()), Served(untrained.table("older")))
 
     samples = scraped(process.metrics)
 
@@ -83,7 +83,7 @@ def test_shares_do_not_depend_on_what_else_is_asked() -> None:
     alone = np.concatenate([shares_of(watch, rows.take(slice(i, i + 1))) for i in range(100)])
 
     assert shares_of(watch, rows) == pytest.approx(alone, abs=1e-5)
-    assert shares_of(Watch(versions.table(), Encoder(made.features)), rows) is None
+    assert shares_of(Watch(untrained.table(), Encoder(made.features)), rows) is None
 
 
 @pytest.mark.parametrize(

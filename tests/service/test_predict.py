@@ -160,7 +160,7 @@ def test_a_defect_of_ours_tells_nothing_but_the_id(
     def fail(*_: object) -> None:
         raise KeyError("/secret/path")
 
-    monkeypatch.setattr("service.work.Result.predictions", fail)
+    monkeypatch.setattr("service.inference.work.Result.predictions", fail)
     monkeypatch.setattr("service.routes.models._summary", fail)
     hot = client.post("/predict", json={"instances": [row]})
     cold = client.get("/models")
@@ -200,7 +200,7 @@ def test_a_score_on_the_threshold_has_one_label_everywhere(trained: Trained) -> 
 
     from contract.features import Encoder
     from contract.manifest import BinaryOutput
-    from service.answers import predictions
+    from service.inference.answers import predictions
     from service.monitor import Monitor
 
     manifest = trained.bundle.manifest

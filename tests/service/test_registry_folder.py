@@ -18,10 +18,10 @@ from contract import bundle, routing
 from contract.bundle import Bundle
 from contract.encoded import Encoded
 from service.errors import LoadRefused, NotReady, UnknownLabel, UnknownModel, UnknownVersion
-from service.loaded import LoadedModel
-from service.refusal import LONGEST_PAUSE_SECONDS, refusal
 from service.registry import LOOKS_UNTIL_REMOVED, Registry
 from service.settings import Settings, from_environment
+from service.versions.loaded import LoadedModel
+from service.versions.refusal import LONGEST_PAUSE_SECONDS, refusal
 from tests import sums
 
 Test = Callable[[], Coroutine[None, None, None]]

@@ -14,7 +14,7 @@ import pytest
 from contract import routing
 from contract.features import Encoded
 from contract.runtimes import Outputs
-from service.lane import Lane
+from service.inference.lane import Lane
 from tests.conftest import NAME, Serve, add_version
 from tests.waiting import wait_until
 
@@ -44,7 +44,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
     monkeypatch.setattr(Lane, "run", gated)
     # All on threads: on the event loop nothing could arrive while the model runs.
-    monkeypatch.setattr("service.loaded.INLINE_MICROSECONDS", 0.0)
+    monkeypatch.setattr("service.versions.loaded.INLINE_MICROSECONDS", 0.0)
     yield gate
     gate.open.set()
 

@@ -15,7 +15,7 @@ import pytest
 
 from contract import routing
 from contract.bundle import Bundle
-from service.loaded import LoadedModel
+from service.versions.loaded import LoadedModel
 from tests import sums
 from tests.conftest import Serve
 from tests.test_server import Process

@@ -25,7 +25,7 @@ import numpy as np
 from tests.training import small
 from training import fit
 from training.errors import Interrupted
-from training.run import Run
+from training.loop.run import Run
 
 
 class Shout(small.Heard):

@@ -14,9 +14,9 @@ from contract.features import Encoded, Encoder
 from contract.manifest import BinaryOutput, CategoryFeature, Feature, Manifest, NumberFeature, Output
 from tests.kinds import facts, variant
 from training import gate
-from training.answers import Answers
+from training.exporting.silence import quiet
 from training.gate import HeldOut
-from training.silence import quiet
+from training.judging.answers import Answers
 from training.task import TASKS
 
 NAME = "ruled"

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from training.probe import Prober
-from training.signals import Evaluation, Facts, Probe, Record
+from training.diagnosis.probe import Prober
+from training.diagnosis.signals import Evaluation, Facts, Probe, Record
 from training.task import TASKS, TaskName
 
 PROBES, WINDOWS = 24, 60

@@ -9,9 +9,9 @@ import numpy as np
 from contract.features import Encoded, Encoder
 from contract.manifest import CategoryFeature, NumberFeature
 from training import config
+from training.diagnosis.signals import Evaluation, Probe
 from training.rows import InMemory, Prepared, Rows
 from training.sections import AdversarialSection, TrainingConfig
-from training.signals import Evaluation, Probe
 from training.task import TASKS, TaskName
 
 ENCODER = Encoder(

@@ -39,8 +39,8 @@ def measured(folder: Path, **sections: Any) -> dict[tuple[str, float], float]:
 
     from training import pipeline
     from training.data import prepare
-    from training.robustness import robustness
-    from training.run import Run
+    from training.evaluation.robustness import robustness
+    from training.loop.run import Run
 
     checked = settings(folder, **sections)
     prepared = prepare(checked)

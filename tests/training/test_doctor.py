@@ -11,9 +11,9 @@ from sklearn.preprocessing import StandardScaler
 
 from contract.evidence import Finding
 from tests.training.sick import Data, Run
-from training import diagnosis
+from training.diagnosis import diagnosis
+from training.diagnosis.signals import Evaluation, Probe, Record
 from training.doctor import Doctor, examine, overfit_verdict, until
-from training.signals import Evaluation, Probe, Record
 
 RANDOM = np.random.default_rng(0)
 NOISE = RANDOM.normal(size=(800, 10))

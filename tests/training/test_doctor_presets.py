@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn import datasets
 
-from training import config, devices, fit, model
+from training import config, fit, model
 from training.data import prepare
+from training.diagnosis.signals import Record
 from training.doctor import Doctor, examine, until
 from training.listener import Silent
-from training.run import Run
+from training.loop import devices
+from training.loop.run import Run
 from training.sections import TrainingConfig
-from training.signals import Record
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -9,15 +9,14 @@ from sklearn.metrics import auc, average_precision_score, confusion_matrix, prec
 
 from contract.features import Encoded
 from contract.manifest import ImageFeature, TextFeature
-from training.bootstrap import intervals
-from training.classes import by_class, confusion, curves, decided
+from tests.training.evaluation.test_baselines import configured, of_numbers, prepared
+from tests.training.evaluation.test_metrics import BINARY, binary_rows, multiclass_rows
 from training.evaluate import decide, evaluate
-from training.metrics import metrics
-from training.results import Results
+from training.evaluation.bootstrap import intervals
+from training.evaluation.classes import by_class, confusion, curves, decided
+from training.evaluation.metrics import metrics
+from training.exporting.results import Results
 from training.task import TASKS
-
-from .test_baselines import configured, of_numbers, prepared
-from .test_metrics import BINARY, binary_rows, multiclass_rows
 
 
 def of_logits(task, rows=4000, seed=0):

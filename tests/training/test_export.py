@@ -13,7 +13,8 @@ from contract.features import Encoded
 from contract.manifest import CategoryFeature, NumberFeature
 from contract.runtimes import LiteRT, SavedModel
 from tests.conftest import Trained
-from training import export, fit, golden
+from training import export, fit
+from training.exporting import golden
 
 Row = dict[str, Any]
 

@@ -12,10 +12,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from tests.training import small
 from training import fit
-from training.course import Course
 from training.errors import Interrupted, TrainingError
+from training.loop.course import Course
+from training.loop.run import Run
 from training.rows import Prepared
-from training.run import Run
 from training.task import TaskName
 
 

@@ -20,9 +20,10 @@ from hornpipe import main
 from tests.conftest import NAME as FLIGHTS
 from tests.training import ruled, small
 from tests.training.ruled import FEATURES, NAME, RARE, C, X, Z, publish
-from training import comparison, gate
-from training.answers import Answers
+from training import gate
 from training.gate import HeldOut
+from training.judging import comparison
+from training.judging.answers import Answers
 from training.sections import GateSection, TrainingConfig
 from training.task import TASKS, TaskName
 

@@ -16,7 +16,8 @@ from contract.bundle import Bundle
 from contract.images import encode_png
 from tests.conftest import Serve, Trained
 from tests.service.scraped import parsed, value
-from training import config, pipeline, rehearsal
+from training import config, pipeline
+from training.loop import rehearsal
 from training.progress import TrainingProgress
 from training.report import results_of
 

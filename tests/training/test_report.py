@@ -17,8 +17,9 @@ from contract.manifest import Baseline, Manifest, MulticlassOutput, RegressionOu
 from tests.conftest import Trained
 from tests.training.documents import Document
 from training import report
+from training.diagnosis.signals import Evaluation, LayerSignal, Probe, Record
 from training.errors import DataError
-from training.results import (
+from training.exporting.results import (
     RESULTS,
     ClassMetrics,
     FeatureSummary,
@@ -29,7 +30,6 @@ from training.results import (
     Results,
     Robustness,
 )
-from training.signals import Evaluation, LayerSignal, Probe, Record
 
 EVIL = "<script>alert(1)</script>\"'&b $x^2$ a_b"
 METRIC = Metric(value=0.7, low=0.65, high=0.75)

@@ -23,11 +23,11 @@ from contract import bundle
 from tests.training import small
 from tests.waiting import wait_until
 from training import pipeline, tracking
+from training.diagnosis.signals import Evaluation, Record
 from training.errors import Interrupted, TrainingError
 from training.listener import Listener
+from training.loop.run import Run
 from training.progress import TrainingProgress
-from training.run import Run
-from training.signals import Evaluation, Record
 
 CONFIG = small.settings(epochs=4, checkpoint_seconds=1e-9)
 

@@ -15,14 +15,15 @@ from contract.features import Encoded, Encoder
 from contract.manifest import Choice, GoldenExample, Latency, TextFeature, Variant
 from contract.runtimes import LiteRT, SavedModel
 from tests.training import preparing, small
-from training import conversion, export, variants
-from training.conversion import FLOAT, NAMES, wanted
-from training.footprint import footprint
-from training.latency import latencies
+from training import export, variants
+from training.exporting import conversion
+from training.exporting.conversion import FLOAT, NAMES, wanted
+from training.exporting.footprint import footprint
+from training.exporting.latency import latencies
+from training.exporting.silence import quiet
 from training.rows import Prepared, Rows
 from training.sections import QuantizationSection, TrainingConfig
 from training.signatures import with_scores
-from training.silence import quiet
 from training.task import TASKS
 from training.variants import REFERENCE, choose
 

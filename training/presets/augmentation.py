@@ -24,7 +24,7 @@ class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # keras has no ty
     `shear` of its height, each side scaled by a factor of 1 - `zoom` to 1 + `zoom`, and with `flip` mirrored half the
     time: all in one resampling, which blurs less than one layer for each would. What comes in from outside repeats the
     edge. `noise` is the standard deviation of normal noise on every value then, in the pictures' own unit. Adversarial
-    training perturbs what leaves this layer (training/adversarial.py).
+    training perturbs what leaves this layer (training/evaluation/adversarial.py).
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from contract.features import Encoder
 from contract.images import FORMATS
 from contract.manifest import ImageFeature
-from training import checks
+from training.checking import checks
 from training.errors import DataError
 from training.rows import Indices, Prepared, Rows
 from training.sections import FeatureSection, GroupSplit, TimeSplit, TrainingConfig

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from contract.features import Encoder
 from contract.manifest import Feature, ImageFeature, NumberFeature
-from training import checks, split
+from training import split
+from training.checking import checks
 from training.errors import DataError
 from training.rows import Indices, InMemory, Prepared, RawRow, Rows
 from training.sections import GroupSplit, TimeSplit, TrainingConfig

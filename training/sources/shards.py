@@ -23,7 +23,8 @@ from contract.evidence import DataWarning
 from contract.features import Encoder
 from contract.manifest import CategoryFeature, Feature, NumberFeature, TextFeature
 from contract.part import Part
-from training import checks, split
+from training import split
+from training.checking import checks
 from training.errors import DataError
 from training.rows import Indices, Prepared, Rows
 from training.sections import TrainingConfig

@@ -15,9 +15,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from contract import images
-from service import bodies, replies
 from service.errors import BodyTooLarge, InvalidRequest
-from service.wire import packed
+from service.wire import bodies, packed, replies
 from tests.kinds import Kind
 
 NPY, OCTETS = "application/x-npy", "application/octet-stream"

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from ml_dtypes import bfloat16
 
 from contract.signature import DTYPES
-from service.tensors import OF_OIP, OIP_NAMES, dtype_of, from_raw, to_raw
+from service.wire.tensors import OF_OIP, OIP_NAMES, dtype_of, from_raw, to_raw
 from tests.kinds import Kind
 from tests.service.protocols.conftest import serving
 

@@ -1,0 +1,1 @@
+"""How far the last hour and day are from training."""

@@ -1,0 +1,1 @@
+"""The use case: rows wait, are batched, run, and are answered."""

@@ -1,0 +1,109 @@
+"""Works that wait for one model: counted in rows, two priorities, never more than there is room and time for."""
+
+import math
+from collections import deque
+from time import perf_counter
+
+from service.errors import ClientGone, DeadlineExceeded, Overloaded
+from service.inference.work import Work
+
+# How much of a new measurement goes into the average time of a row.
+FRESH = 0.1
+
+
+class Queue:
+    """`inline` says that its works run on the event loop; `at_once` is how many rows of several works run together.
+
+    `seconds_a_row` is learnt from what has run; `lanes` is how many batches can run side by side.
+    """
+
+    def __init__(self, name: str, most_rows: int, inline: bool, at_once: int, seconds_a_row: float, lanes: int) -> None:
+        self.inline = inline
+        self.at_once = at_once
+        self.rows = 0  # waiting
+        self.running = 0
+        self.served = 0.0  # seconds of running, for fairness
+        self._name = name
+        self._most_rows = most_rows
+        self._seconds_a_row = seconds_a_row
+        self._lanes = lanes
+        self._interactive: deque[Work] = deque()
+        self._batch: deque[Work] = deque()
+
+    def __len__(self) -> int:
+        return len(self._interactive) + len(self._batch)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits who is not a batch job."""
+        return bool(self._interactive)
+
+    def add(self, work: Work) -> None:
+        """Raises Overloaded when there is no room, or when it could not run before its deadline."""
+        if self.rows + self.running + work.count > self._most_rows:
+            raise Overloaded(self._full(f"{self.rows} rows wait"), self._retry_after())
+        if self.rows and work.queued + self.wait() > work.call.deadline:
+            raise Overloaded(self._full(f"the wait is {self.wait() * 1000:.0f} ms"), self._retry_after())
+        (self._interactive if work.call.priority == "interactive" else self._batch).append(work)
+        self.rows += work.count
+
+    def wait(self) -> float:
+        """Seconds until a work that comes now would run, about."""
+        return (self.rows + self.running) * self._seconds_a_row / self._lanes
+
+    def wait_for_room(self) -> float:
+        """As `wait`, but infinite where there is no room for one more row."""
+        return math.inf if self.rows + self.running >= self._most_rows else self.wait()
+
+    def rows_in(self, seconds: float, most: int) -> int:
+        """How many rows run in so many seconds: at least one, and `most` at most."""
+        return max(1, min(most, int(seconds / max(self._seconds_a_row, 1e-9))))
+
+    def take(self, most: int) -> list[Work]:
+        """Works of `most` rows together, or one that has more alone; what nobody waits for any more is dropped."""
+        taken: list[Work] = []
+        rows, now = 0, perf_counter()
+        for line in (self._interactive, self._batch):
+            while line:
+                if taken and rows + line[0].count > most:
+                    break
+                work = line.popleft()
+                self.rows -= work.count
+                if self._still_wanted(work, now):
+                    taken.append(work)
+                    rows += work.count
+        self.running += rows
+        return taken
+
+    def expire(self) -> None:
+        """Answer those whose time is over while they wait behind a long run."""
+        now = perf_counter()
+        for line in (self._interactive, self._batch):
+            for _ in range(len(line)):
+                work = line.popleft()
+                self.rows -= work.count
+                if self._still_wanted(work, now):
+                    line.append(work)
+                    self.rows += work.count
+
+    def ran(self, rows: int, seconds: float) -> None:
+        """Take note of what a batch took."""
+        self.running -= rows
+        self.served += seconds
+        if rows:
+            self._seconds_a_row += FRESH * (seconds / rows - self._seconds_a_row)
+
+    def _still_wanted(self, work: Work, now: float) -> bool:
+        if work.call.gone:
+            work.fail(ClientGone())
+            return False
+        if now + work.count * self._seconds_a_row > work.call.deadline:
+            work.fail(DeadlineExceeded(f"{self._name} could not be run within the request's time"))
+            return False
+        return True
+
+    def _full(self, why: str) -> str:
+        return f"{self._name} is busy: {why}; try again shortly"
+
+    def _retry_after(self) -> int:
+        return max(1, math.ceil(self.wait()))

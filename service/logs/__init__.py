@@ -1,0 +1,1 @@
+"""What is written while it serves: log lines, and traces."""

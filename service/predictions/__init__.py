@@ -1,0 +1,1 @@
+"""The log of predictions: bounded files of JSON lines."""

@@ -1,0 +1,1 @@
+"""Whether what was answered was right, by labels or by estimate."""

@@ -1,0 +1,1 @@
+"""Versions of a model: found, loaded, refused, swapped, split between, compared."""

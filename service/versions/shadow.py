@@ -1,0 +1,168 @@
+"""Copies of requests for a version on trial that answers nobody: run while there is time, compared, and counted.
+
+A copy begins when its request has been answered. It is a batch job with a deadline of its own, waits in a line of its
+own, and is shed before anybody else has to wait: when somebody does already, and when the event loop has little time.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter, thread_time
+from typing import Any
+from weakref import WeakSet
+
+from numpy.typing import NDArray
+
+from contract.features import Encoded
+from contract.kinds import CategoryFeature, Feature, ImageFeature
+from service.errors import DeadlineExceeded, Overloaded
+from service.http.call import Call
+from service.http.messages import Request
+from service.inference.queue import Queue
+from service.inference.scheduler import Scheduler
+from service.inference.work import Batch, Make, Result, Work
+from service.metrics import Metrics
+from service.versions.comparison import Comparison, compare
+from service.versions.loaded import LoadedModel
+
+log = logging.getLogger("hornpipe.shadow")
+
+# A copy that has not begun to run by then is shed.
+DEADLINE_SECONDS = 0.25
+# The event loop's own work, as a share of its time, above which copies are shed.
+MOST_BUSY = 0.6
+WINDOW_SECONDS = 0.05
+
+
+class Shadows:
+    """Sends copies to the shadows of those versions that have one."""
+
+    def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._load = Load()
+        self._complained: WeakSet[LoadedModel] = WeakSet()
+
+    def rows(self, model: LoadedModel, rows: Sequence[object], result: Result) -> None:
+        """Copy rows as parsed from JSON, which the shadow encodes itself."""
+        self._send(model, len(rows), rows, None, result)
+
+    def tensors(self, model: LoadedModel, tensors: Mapping[str, NDArray[Any]], result: Result) -> None:
+        """Copy tensors by the names of the signature, which the shadow encodes itself."""
+        shadow = model.shadow
+        if shadow is not None:
+            self._send(model, result.count, None, lambda: shadow.encoder.encode_tensors(tensors), result)
+
+    def encoded(self, model: LoadedModel, result: Result) -> None:
+        """Copy what production has encoded, where the shadow's inputs are the same."""
+        shadow, encoded = model.shadow, result.encoded
+        if shadow is None:
+            return
+        if encoded is None or _inputs(shadow.manifest.features) != _inputs(model.manifest.features):
+            self._metrics.shadowed(model.name, "failed", result.count)
+        else:
+            self._send(model, result.count, None, encoded, result)
+
+    def ran(self, batch: Batch) -> None:
+        """Count a batch of copies."""
+        model = batch.works[0].model
+        self._metrics.of(model.name).shadow.observe(batch.ended - batch.started)
+        if batch.encoded is not None:
+            model.monitor.observe(batch.encoded, batch.outputs, batch.rows)
+
+    def _send(
+        self,
+        model: LoadedModel,
+        count: int,
+        rows: Sequence[object] | None,
+        encoded: Encoded | Make | None,
+        result: Result,
+    ) -> None:
+        shadow = model.shadow
+        if shadow is None:
+            return
+        if self._load.share() > MOST_BUSY or not self._scheduler.has_time():
+            self._metrics.shadowed(model.name, "shed", count)
+            return
+        call = Call(Request("", b"", []), "shadow", perf_counter() + DEADLINE_SECONDS, "batch", b"")
+        copy = Copy(shadow, call, count, rows, encoded)
+        copy.told = lambda: self._compare(model, copy, result)
+        try:
+            self._scheduler.submit(copy)
+        except Overloaded:
+            self._metrics.shadowed(model.name, "shed", count)
+
+    def _compare(self, model: LoadedModel, copy: "Copy", result: Result) -> None:
+        if isinstance(copy.error, DeadlineExceeded):
+            self._metrics.shadowed(model.name, "shed", copy.count)
+            return
+        try:
+            compared = self._comparison(model, copy, result)
+        except Exception as error:  # whatever a version on trial answers must harm nobody
+            copy.error, compared = error, None
+        if compared is None:
+            self._failed(copy)
+            return
+        self._metrics.shadowed(model.name, "agreed", compared.agreed)
+        self._metrics.shadowed(model.name, "disagreed", compared.disagreed)
+        self._metrics.of(model.name).difference.observe(compared.largest)
+
+    def _comparison(self, model: LoadedModel, copy: "Copy", result: Result) -> Comparison | None:
+        if copy.result is None:
+            return None
+        return compare(model.manifest.output, copy.model.manifest.output, result.outputs, copy.result.outputs)
+
+    def _failed(self, copy: "Copy") -> None:
+        model = copy.model
+        self._metrics.shadowed(model.name, "failed", copy.count)
+        if model not in self._complained:
+            self._complained.add(model)
+            why = copy.error or "its answers cannot be compared with production's"
+            log.warning("the shadow %s/%d fails what production answers: %s", model.name, model.version, why)
+
+
+class Copy(Work):
+    """A work that nobody waits for; `told` is called when it is done."""
+
+    __slots__ = ("told",)
+
+    told: Callable[[], None]
+
+    @property
+    def queue(self) -> Queue:
+        return self.model.queue_for_copies(self.count)
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self.told()
+
+    def finish(self, result: Result) -> None:
+        self.result = result
+        self.told()
+
+
+class Load:
+    """How much of its time the calling thread works, as of a moment ago."""
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._since, self._worked = perf_counter(), thread_time()
+
+    def share(self) -> float:
+        """0 for a thread that sleeps, 1 for one that never does."""
+        now = perf_counter()
+        if now - self._since >= WINDOW_SECONDS:
+            worked = thread_time()
+            self._share = (worked - self._worked) / (now - self._since)
+            self._since, self._worked = now, worked
+        return self._share
+
+
+def _inputs(features: Sequence[Feature]) -> list[tuple[object, ...]]:
+    """What makes encoded rows mean the same to two versions."""
+    return [(each.name, each.kind, each.dtype, each.shape, *_meaning(each)) for each in features]
+
+
+def _meaning(feature: Feature) -> tuple[object, ...]:
+    if isinstance(feature, CategoryFeature):
+        return feature.vocabulary
+    return (feature.minimum, feature.maximum) if isinstance(feature, ImageFeature) else ()

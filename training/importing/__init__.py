@@ -1,0 +1,1 @@
+"""`hornpipe import`: versions from anybody's SavedModel or Keras file."""

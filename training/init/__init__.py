@@ -1,0 +1,1 @@
+"""`hornpipe init`: a first config, from looking at the data."""

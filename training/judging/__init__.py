@@ -1,0 +1,1 @@
+"""Whether a version may serve."""

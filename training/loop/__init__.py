@@ -1,0 +1,1 @@
+"""The parts of the training loop, and what lets it be killed."""
