@@ -9,6 +9,7 @@ task = "binary" | "multiclass" | "regression"
 [adversarial]   against perturbations   [evaluation]  what is measured
 [quantization]  which variants are made [serving]     what the service accepts
 [gate]          what a version must keep to, and [[checks]] of one's own
+[retrain]       when it is trained again [promotion]  how a new version comes to serve
 """
 
 import json

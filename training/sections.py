@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from contract.manifest import Name, Policy
+from contract.promotion import Promotion
+from contract.retrain import Retrain
 from training.task import TaskName
 
 # A feature becomes an input of the SavedModel, where TensorFlow allows no more than this.
@@ -369,6 +371,8 @@ class TrainingConfig(Section):
     serving: ServingSection = ServingSection()
     gate: GateSection = GateSection()
     checks: list[Check] = Field(default=[])
+    retrain: Retrain | None = None
+    promotion: Promotion = Promotion()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "TrainingConfig":
