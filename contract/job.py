@@ -48,7 +48,8 @@ class Job(Part):
     """A row of the job table. Times are in seconds since 1970; `attempts` counts claims, the running one included.
 
     `token` is another one with every claim. `lease_until` is until when its worker is believed to live. `result` has
-    the version that was made and what the gate said; `error` says why there is none.
+    the version that was made and what the gate said; `error` says why there is none. `unread` says what of an order
+    that another Hornpipe wrote is not understood here: who has it set cannot do the job, only look at it or cancel it.
     """
 
     id: int
@@ -66,6 +67,7 @@ class Job(Part):
     progress: Progress = Progress()
     result: dict[str, Any] | None = None
     error: str | None = None
+    unread: str | None = None
 
 
 class Line(Part):

@@ -3,8 +3,11 @@
 Every change is one transaction that takes the file's write lock first, so two workers never get one job. A worker
 holds its job by a lease, which it renews; whoever looks for work after a lease has run out takes the job over. A worker
 that was thought dead, and comes back, finds that its job is no longer its own: each claim has a token.
+What is deleted is added up in `past` by the file itself, whoever deletes it, so that totals never fall.
 
-WAL needs shared memory, so all processes run on one machine (https://www.sqlite.org/wal.html).
+WAL needs shared memory, so all processes run on one machine (https://www.sqlite.org/wal.html). That machine's steady
+clock says when a lease has run out: it does not jump when somebody sets the time, and stands still while a laptop
+sleeps (CLOCK_MONOTONIC, clock_gettime(2)). After a restart of the machine no lease holds: its workers are gone.
 """
 
 import json
@@ -15,8 +18,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from contract.boot import boot_id
 from contract.errors import HornpipeError
 from contract.job import OPEN, Job, Line, Order, Progress, State
+from contract.job_row import job_of
 
 BUSY_SECONDS = 30.0
 # After a failure that may pass, the first pause; it doubles with every attempt.
@@ -25,6 +30,11 @@ LONGEST_PAUSE = 3600.0
 # Of a job's log, so many lines are kept: the newest.
 MOST_LINES = 5000
 LONGEST_LINE = 2000
+# A queued job that no worker here understands may be for a newer one, which is to be started; not for ever.
+UNREAD_SECONDS = 3600.0
+# Of jobs that have ended, the newest so many are kept, and the logs of fewer.
+MOST_ENDED = 2000
+MOST_LOGS = 200
 
 # What a worker is told when it renews its lease.
 Told = Literal["go on", "stop", "lost"]
@@ -46,7 +56,9 @@ CREATE TABLE IF NOT EXISTS job (
     cancelling INTEGER NOT NULL DEFAULT 0,
     progress TEXT NOT NULL DEFAULT '{}',
     result TEXT,
-    error TEXT
+    error TEXT,
+    boot TEXT,    -- which start of the machine `steady` is of
+    steady REAL   -- by the machine's clock: when a queued job may begin, when a running one's lease has run out
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_open_job_a_model ON job (model) WHERE state IN ('queued', 'running');
 CREATE INDEX IF NOT EXISTS jobs_by_state ON job (state, not_before);
@@ -57,20 +69,42 @@ CREATE TABLE IF NOT EXISTS line (
     text TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS lines_by_job ON line (job, number);
+CREATE INDEX IF NOT EXISTS jobs_by_outcome ON job (model, state, ended_at, started_at, attempts);
+CREATE TABLE IF NOT EXISTS past (
+    model TEXT NOT NULL,
+    state TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    milliseconds INTEGER NOT NULL,
+    last REAL NOT NULL,
+    PRIMARY KEY (model, state)
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS keep_totals AFTER DELETE ON job WHEN OLD.ended_at IS NOT NULL BEGIN
+    INSERT INTO past VALUES (OLD.model, OLD.state, 1, OLD.attempts,
+        max(0, CAST(1000 * (OLD.ended_at - coalesce(OLD.started_at, OLD.ended_at)) AS INTEGER)), OLD.ended_at)
+    ON CONFLICT DO UPDATE SET jobs = jobs + 1, attempts = attempts + excluded.attempts,
+        milliseconds = milliseconds + excluded.milliseconds, last = max(last, excluded.last);
+END;
 """
 
 
 _OPEN_OF_MODEL = "SELECT id FROM job WHERE model = ? AND state IN ('queued', 'running')"
+# Whichever clock says first that it is time: one that was set back does not make a job wait for longer.
+_MAY_BEGIN = """
+SELECT * FROM job WHERE state = 'queued' AND (not_before <= ? OR (boot = ? AND steady <= ?)) ORDER BY not_before, id
+"""
+_UNHEARD = "SELECT * FROM job WHERE state = 'running' AND (boot IS NOT ? OR steady < ?)"
 _CLAIM = """
-UPDATE job SET state = 'running', worker = ?, token = token + 1, lease_until = ?, attempts = attempts + 1,
-    started_at = coalesce(started_at, ?) WHERE id = ?
+UPDATE job SET state = 'running', worker = ?, token = token + 1, lease_until = ?, boot = ?, steady = ?,
+    attempts = attempts + 1, started_at = coalesce(started_at, ?) WHERE id = ?
 """
 _RENEW = """
-UPDATE job SET lease_until = ?, progress = coalesce(?, progress)
+UPDATE job SET lease_until = ?, boot = ?, steady = ?, progress = coalesce(?, progress)
 WHERE id = ? AND state = 'running' AND token = ? RETURNING cancelling
 """
 _BACK = """
-UPDATE job SET state = 'queued', worker = NULL, lease_until = NULL, not_before = ?, attempts = ?, error = ? WHERE id = ?
+UPDATE job SET state = 'queued', worker = NULL, lease_until = NULL, not_before = ?, boot = ?, steady = ?, attempts = ?,
+    error = ? WHERE id = ?
 """
 _END = """
 UPDATE job SET state = ?, result = ?, error = ?, ended_at = ?, worker = NULL, lease_until = NULL WHERE id = ?
@@ -78,6 +112,14 @@ UPDATE job SET state = ?, result = ?, error = ?, ended_at = ?, worker = NULL, le
 _DROP_OLD_LINES = """
 DELETE FROM line WHERE job = ?1
 AND number <= (SELECT number FROM line WHERE job = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)
+"""
+_DROP_OLD_JOBS = """
+DELETE FROM job WHERE id IN
+    (SELECT id FROM job WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT -1 OFFSET ?)
+"""
+_DROP_OLD_LOGS = """
+DELETE FROM line WHERE job IN
+    (SELECT id FROM job WHERE state NOT IN ('queued', 'running') ORDER BY id DESC LIMIT -1 OFFSET ?)
 """
 
 
@@ -102,11 +144,21 @@ class OpenJob(JobError):
 
 
 class Jobs:
-    """The table. An instance is for one thread; the file is for any number of processes. `clock` gives seconds."""
+    """The table. An instance is for one thread; the file is for any number of processes.
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    `clock` gives seconds since 1970, `steady` those of the machine since the start that `boot` names. Every method
+    raises JobError where the file cannot be read, or written: of a full disk nothing is changed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+        boot: Callable[[], str] = boot_id,
+    ) -> None:
         """Raises JobError when the file cannot be opened or is none of ours."""
-        self._clock = clock
+        self._clock, self._steady, self._boot = clock, steady, boot
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
@@ -114,7 +166,7 @@ class Jobs:
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = FULL")  # what was said to be done is done, whatever loses power
             self._file.execute("PRAGMA foreign_keys = ON")
-            self._file.executescript(f"BEGIN IMMEDIATE; {_LAYOUT} COMMIT;")
+            self._lay_out()
         except (OSError, sqlite3.Error) as error:
             raise JobError(f"{path}: the job table cannot be opened: {error}") from error
 
@@ -123,33 +175,37 @@ class Jobs:
 
     # Who asks
 
-    def ask(self, order: Order) -> Job:
-        """Queue a job. Raises OpenJob where the model has one already."""
+    def ask(self, order: Order, not_before: float | None = None) -> Job:
+        """Queue a job, to begin at once or not before a time. Raises OpenJob where the model has one already."""
         now = self._clock()
+        begin = now if not_before is None else not_before
         with self._writing() as file:
             if found := file.execute(_OPEN_OF_MODEL, (order.model,)).fetchone():
                 raise OpenJob(order.model, found["id"])
             cursor = file.execute(
-                "INSERT INTO job (model, state, wish, asked_at, not_before) VALUES (?, 'queued', ?, ?, ?)",
-                (order.model, order.model_dump_json(), now, now),
+                "INSERT INTO job (model, state, wish, asked_at, not_before, boot, steady) "
+                "VALUES (?, 'queued', ?, ?, ?, ?, ?)",
+                (order.model, order.model_dump_json(), now, begin, *self._in(begin - now)),
             )
         return self.get(int(cursor.lastrowid or 0))
 
     def get(self, number: int) -> Job:
         """Raises UnknownJob."""
-        row = self._file.execute("SELECT * FROM job WHERE id = ?", (number,)).fetchone()
-        if row is None:
+        rows = self._read("SELECT * FROM job WHERE id = ?", number)
+        if not rows:
             raise UnknownJob(f"there is no job {number}")
-        return _job(row)
+        return job_of(rows[0])
 
     def newest(self, model: str | None = None, state: State | None = None, most: int = 100) -> list[Job]:
         """The newest first."""
-        rows = self._file.execute(
+        rows = self._read(
             "SELECT * FROM job WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR state = ?2) "
             "ORDER BY id DESC LIMIT ?3",
-            (model, state, most),
+            model,
+            state,
+            most,
         )
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def cancel(self, number: int) -> Job:
         """Take a job out of the queue, or have its worker stop. Raises UnknownJob, or JobEnded."""
@@ -164,8 +220,11 @@ class Jobs:
         return self.get(number)
 
     def retry(self, number: int, asked_by: str) -> Job:
-        """Ask for the same once more. Raises UnknownJob, OpenJob, or JobEnded where it has not ended."""
+        """Ask for the same once more. Raises UnknownJob, OpenJob, or JobEnded where it has not ended; JobError where it
+        is not known what was asked for."""
         job = self.get(number)
+        if job.unread:
+            raise JobError(f"job {number} was asked for by another Hornpipe, and is not understood here: {job.unread}")
         if job.state in OPEN:
             raise JobEnded(f"job {number} has not ended: it is {job.state}")
         again = {"cause": "person", "asked_by": asked_by, "why": f"job {number} once more"}
@@ -178,19 +237,19 @@ class Jobs:
         now = self._clock()
         with self._writing() as file:
             self._take_back(now)
-            row = file.execute(
-                "SELECT * FROM job WHERE state = 'queued' AND not_before <= ? ORDER BY not_before, id LIMIT 1", (now,)
-            ).fetchone()
-            if row is None:
-                return None
-            file.execute(_CLAIM, (worker, now + lease, now, row["id"]))
-            return self.get(row["id"])
+            for job in map(job_of, file.execute(_MAY_BEGIN, (now, *self._in(0))).fetchall()):
+                if job.unread is None:
+                    file.execute(_CLAIM, (worker, now + lease, *self._in(lease), now, job.id))
+                    return self.get(job.id)
+                self._leave(job, now)
+        return None
 
     def renew(self, job: Job, lease: float, progress: Progress | None = None) -> Told:
         """Hold on to a claimed job for `lease` more seconds from now, and say how far it is."""
         with self._writing() as file:
             said = progress.model_dump_json() if progress else None
-            held = file.execute(_RENEW, (self._clock() + lease, said, job.id, job.token)).fetchone()
+            until = self._clock() + lease
+            held = file.execute(_RENEW, (until, *self._in(lease), said, job.id, job.token)).fetchone()
         if held is None:
             return "lost"
         return "stop" if held["cancelling"] else "go on"
@@ -198,10 +257,15 @@ class Jobs:
     def end(self, job: Job, state: State, result: dict[str, Any] | None = None, error: str | None = None) -> bool:
         """End a claimed job; False where it is no longer the worker's, and nothing is changed."""
         with self._writing():
-            if not self._holds(job):
+            if not self.holds(job):
                 return False
             self._end(job.id, state, result, error)
         return True
+
+    def holds(self, job: Job) -> bool:
+        """Whether a claimed job is still whose claim it was."""
+        rows = self._read("SELECT 1 FROM job WHERE id = ? AND state = 'running' AND token = ?", job.id, job.token)
+        return bool(rows)
 
     def put_back(self, job: Job, error: str, *, at_once: bool = False) -> bool:
         """A claimed job could not go on for a reason that may pass: try again later, or give up after its last attempt.
@@ -210,18 +274,18 @@ class Jobs:
         False where it is no longer the worker's.
         """
         with self._writing() as file:
-            if not self._holds(job):
+            if not self.holds(job):
                 return False
             now = self._clock()
             if self.get(job.id).cancelling:
                 self._end(job.id, "cancelled", None, error)
             elif at_once:
-                file.execute(_BACK, (now, job.attempts - 1, error, job.id))
+                file.execute(_BACK, (now, *self._in(0), job.attempts - 1, error, job.id))
             elif job.attempts >= job.order.most_attempts:
-                self._end(job.id, "failed", None, f"{error} (attempt {job.attempts}, the last)")
+                self._end(job.id, "failed", None, _last(error, job))
             else:
                 pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (job.attempts - 1))
-                file.execute(_BACK, (now + pause, job.attempts, error, job.id))
+                file.execute(_BACK, (now + pause, *self._in(pause), job.attempts, error, job.id))
         return True
 
     # The log
@@ -237,12 +301,36 @@ class Jobs:
     def lines(self, number: int, after: int = 0) -> list[Line]:
         """A job's log behind the line of that number. Raises UnknownJob."""
         self.get(number)
-        rows = self._file.execute(
-            "SELECT number, at, text FROM line WHERE job = ? AND number > ? ORDER BY number", (number, after)
+        rows = self._read(
+            "SELECT number, at, text FROM line WHERE job = ? AND number > ? ORDER BY number", number, after
         )
         return [Line(number=row["number"], at=row["at"], text=row["text"]) for row in rows]
 
-    # Within a transaction
+    def forget_old(self, ended: int = MOST_ENDED, logs: int = MOST_LOGS) -> None:
+        """Drop all but the newest `ended` jobs that have ended, and the logs of all but the newest `logs` of them."""
+        with self._writing() as file:
+            file.execute(_DROP_OLD_JOBS, (ended,))
+            file.execute(_DROP_OLD_LOGS, (logs,))
+
+    # Reading, and within a transaction
+
+    def _lay_out(self) -> None:
+        """Tables as they are now, also in a file of before the machine's clock was looked at."""
+        self._file.executescript(f"BEGIN IMMEDIATE; {_LAYOUT} COMMIT;")
+        there = {row["name"] for row in self._file.execute("PRAGMA table_info(job)")}
+        for name, kind in (("boot", "TEXT"), ("steady", "REAL")):
+            if name not in there:
+                self._file.execute(f"ALTER TABLE job ADD COLUMN {name} {kind}")
+
+    def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        try:
+            return self._file.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise JobError(f"the job table cannot be read: {error}") from error
+
+    def _in(self, seconds: float) -> tuple[str, float]:
+        """That moment, by the machine's clock."""
+        return self._boot(), self._steady() + seconds
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -263,19 +351,21 @@ class Jobs:
 
     def _take_back(self, now: float) -> None:
         """Jobs of workers that have not been heard of: to be claimed at once, or given up after the last attempt."""
-        rows = self._file.execute("SELECT * FROM job WHERE state = 'running' AND lease_until < ?", (now,)).fetchall()
-        for job in map(_job, rows):
+        for job in map(job_of, self._file.execute(_UNHEARD, self._in(0)).fetchall()):
             said = f"the worker {job.worker} was not heard of for its lease"
             if job.cancelling:
                 self._end(job.id, "cancelled", None, f"cancelled; {said}")
             elif job.attempts >= job.order.most_attempts:
-                self._end(job.id, "failed", None, f"{said} (attempt {job.attempts}, the last)")
+                self._end(job.id, "failed", None, _last(said, job))
             else:
-                self._file.execute(_BACK, (now, job.attempts, said, job.id))
+                self._file.execute(_BACK, (now, *self._in(0), job.attempts, said, job.id))
 
-    def _holds(self, job: Job) -> bool:
-        found = self.get(job.id)
-        return (found.state, found.token) == ("running", job.token)
+    def _leave(self, job: Job, now: float) -> None:
+        """What is not understood here is left to a worker of another version, for a while."""
+        waited = now - max(job.asked_at, job.not_before)
+        if waited > UNREAD_SECONDS:
+            said = f"no worker understood it within {UNREAD_SECONDS / 60:.0f} minutes: {job.unread}"
+            self._end(job.id, "failed", None, f"{said}; ask for it again with this Hornpipe")
 
     def _end(self, number: int, state: State, result: dict[str, Any] | None, error: str | None) -> None:
         said = None if result is None else json.dumps(result)
@@ -289,21 +379,5 @@ def opened(path: Path) -> Iterator[Jobs]:
         yield jobs
 
 
-def _job(row: sqlite3.Row) -> Job:
-    return Job(
-        id=row["id"],
-        state=row["state"],
-        order=Order.model_validate_json(row["wish"]),
-        attempts=row["attempts"],
-        asked_at=row["asked_at"],
-        not_before=row["not_before"],
-        worker=row["worker"],
-        token=row["token"],
-        lease_until=row["lease_until"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        cancelling=bool(row["cancelling"]),
-        progress=Progress.model_validate_json(row["progress"]),
-        result=None if row["result"] is None else json.loads(row["result"]),
-        error=row["error"],
-    )
+def _last(error: str, job: Job) -> str:
+    return f"{error} (attempt {job.attempts}, the last)"

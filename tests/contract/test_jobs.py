@@ -1,5 +1,6 @@
 """The job table: one job for one worker, whoever asks, dies or comes back."""
 
+import json
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def jobs(path: Path, clock: Clock) -> Iterator[Jobs]:
-    table = Jobs(path, clock)
+    table = Jobs(path, clock, clock)
     yield table
     table.close()
 
@@ -235,7 +237,7 @@ def test_what_is_no_job_table_is_said(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_changes_nothing_and_is_said(path: Path, clock: Clock) -> None:
-    table = Jobs(path, clock)
+    table = Jobs(path, clock, clock)
     first = table.ask(order("a"))
     table._file.execute(f"PRAGMA max_page_count = {table._file.execute('PRAGMA page_count').fetchone()[0]}")
     with pytest.raises(JobError, match="cannot be written: database or disk is full"):
@@ -244,6 +246,163 @@ def test_a_full_disk_changes_nothing_and_is_said(path: Path, clock: Clock) -> No
     assert table.lines(first.id) == []
     assert table.claim("w", LEASE) is not None
     table.close()
+
+
+def test_no_jump_of_the_wall_clock_moves_a_lease_or_a_pause(path: Path) -> None:
+    wall, machine = Clock(), Clock()
+    table = Jobs(path, wall, machine)
+    table.ask(order("held"))
+    held = table.claim("w1", LEASE)
+    assert held is not None
+    wall.now += 3600  # set forward: its worker lives all the same
+    assert table.claim("w2", LEASE) is None
+    assert table.renew(held, LEASE) == "go on"
+    wall.now -= 7200  # set back: when the worker dies, nobody waits for hours
+    machine.now += LEASE + 1
+    taken = table.claim("w2", LEASE)
+    assert taken is not None
+    assert taken.id == held.id
+
+    assert table.put_back(taken, "no memory")  # a second attempt: 60 seconds
+    wall.now -= 3600
+    machine.now += 59
+    assert table.claim("w2", LEASE) is None
+    machine.now += 1
+    assert table.claim("w2", LEASE) is not None
+    asked = table.ask(order("new"))
+    wall.now -= 3600
+    again = table.claim("w2", LEASE)
+    assert again is not None
+    assert again.id == asked.id
+    table.close()
+
+
+def test_a_laptop_that_slept_goes_on_and_a_machine_that_was_started_anew_waits_for_no_lease(path: Path) -> None:
+    wall, machine, boots = Clock(), Clock(), ["first"]
+    table = Jobs(path, wall, machine, lambda: boots[-1])
+    table.ask(order())
+    job = table.claim("w1", LEASE)
+    assert job is not None
+    wall.now += 8 * 3600  # it slept: the machine's clock stood still
+    assert table.claim("w2", LEASE) is None
+    assert table.renew(job, LEASE) == "go on"
+
+    boots.append("second")
+    machine.now = 5.0
+    again = table.claim("w2", LEASE)
+    assert again is not None
+    assert (again.id, again.attempts) == (job.id, 2)
+    assert table.put_back(again, "no memory")
+    boots.append("third")
+    machine.now = 1e9  # of another boot: it says nothing about this pause
+    assert table.claim("w3", LEASE) is None
+    wall.now += 60
+    assert table.claim("w3", LEASE) is not None
+    table.close()
+
+
+def test_a_job_can_be_asked_for_later(jobs: Jobs, clock: Clock) -> None:
+    asked = jobs.ask(order(), not_before=clock.now + 100)
+    assert asked.not_before == clock.now + 100
+    clock.now += 99
+    assert jobs.claim("w", LEASE) is None
+    clock.now += 1
+    assert jobs.claim("w", LEASE) is not None
+
+
+def rewrite(path: Path, number: int, **columns: object) -> None:
+    """As another Hornpipe would have it."""
+    with closing(sqlite3.connect(path)) as file, file:
+        for name, value in columns.items():
+            file.execute(f"UPDATE job SET {name} = ? WHERE id = ?", (value, number))
+
+
+@pytest.mark.parametrize(
+    ("changes", "unread"),
+    [
+        ({"gpus": 8}, "gpus: Extra inputs are not permitted"),
+        ({"cause": "comet"}, "cause: Input should be 'person', 'schedule', 'drift', 'labels' or 'quality'"),
+        ({"config": None}, "config: Input should be a valid string"),
+    ],
+)
+def test_an_order_of_another_hornpipe_is_shown_and_left_and_stops_nobody(
+    jobs: Jobs, clock: Clock, path: Path, changes: dict[str, object], unread: str
+) -> None:
+    strange, sound = jobs.ask(order("strange", asked_by="zoe")), jobs.ask(order("sound"))
+    rewrite(path, strange.id, wish=json.dumps(json.loads(order("strange", asked_by="zoe").model_dump_json()) | changes))
+
+    shown = jobs.get(strange.id)
+    assert (shown.unread, shown.order.model, shown.order.asked_by) == (unread, "strange", "zoe")
+    assert [job.id for job in jobs.newest()] == [sound.id, strange.id]
+    claimed = jobs.claim("w", LEASE)
+    assert claimed is not None
+    assert claimed.id == sound.id
+    assert jobs.claim("w", LEASE) is None
+    assert jobs.get(strange.id).state == "queued"
+    clock.now += 3601
+    assert jobs.claim("w2", 1e9) is not None  # the sound one, whose lease has run out
+    failed = jobs.get(strange.id)
+    assert failed.state == "failed"
+    assert f"no worker understood it within 60 minutes: {unread}" in (failed.error or "")
+    with pytest.raises(JobError, match="asked for by another Hornpipe"):
+        jobs.retry(strange.id, "ann")
+
+
+def test_whatever_stands_in_a_row_it_is_shown_and_can_be_cancelled(jobs: Jobs, path: Path) -> None:
+    for model in ("a", "b", "c"):
+        jobs.ask(order(model))
+    rewrite(path, 1, wish="{", progress="[]", result="7")
+    rewrite(path, 2, progress='{"stage": "fit", "gpus": 8}', result='{"version": 3, "cost": 5}')
+    rewrite(path, 3, state="simmering")
+
+    broken, newer, unknown = (jobs.get(number) for number in (1, 2, 3))
+    assert broken.order.model == "a"
+    assert broken.unread is not None
+    assert (newer.unread, newer.progress, newer.result) == (None, Progress(), {"version": 3, "cost": 5})
+    assert (unknown.state, unknown.unread) == ("failed", "state: 'simmering' is none that is known here")
+    assert jobs.cancel(1).state == "cancelled"
+    assert jobs.ask(order("a")).state == "queued"
+
+
+def test_a_table_of_before_the_machines_clock_was_looked_at_is_gone_on_with(path: Path) -> None:
+    first = Jobs(path)
+    first.ask(order("a"))
+    first.ask(order("b"))
+    assert first.claim("w", 1e9) is not None
+    first.close()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("ALTER TABLE job DROP COLUMN boot")
+        file.execute("ALTER TABLE job DROP COLUMN steady")
+    table = Jobs(path)
+    assert table.claim("w", LEASE) is not None
+    assert table.claim("w", LEASE) is not None
+    table.close()
+
+
+def test_what_has_ended_long_ago_is_forgotten_and_nothing_that_is_open(jobs: Jobs) -> None:
+    for i in range(6):
+        jobs.write(jobs.ask(order(f"m{i}")).id, ["a line"])
+    for number in (2, 3, 4, 5, 6):
+        jobs.cancel(number)
+    jobs.forget_old(ended=4, logs=2)
+
+    assert [job.id for job in jobs.newest()] == [6, 5, 4, 3, 1]
+    assert [job.id for job in jobs.newest() if jobs.lines(job.id)] == [6, 5, 1]
+
+
+def test_a_row_that_somebody_deleted_is_no_longer_held(jobs: Jobs, path: Path) -> None:
+    jobs.ask(order())
+    job = jobs.claim("w", LEASE)
+    assert job is not None
+    assert jobs.holds(job)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("DELETE FROM job")
+
+    assert not jobs.holds(job)
+    assert jobs.renew(job, LEASE) == "lost"
+    assert not jobs.end(job, "succeeded")
+    with pytest.raises(JobError, match="cannot be written: FOREIGN KEY"):
+        jobs.write(job.id, ["a line"])
 
 
 WORKER = """
