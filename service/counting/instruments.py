@@ -22,6 +22,8 @@ LogResult = Literal["written", "queue_full", "disk", "too_long", "failed"]
 LOG_RESULTS: tuple[LogResult, ...] = get_args(LogResult)
 FeedbackResult = Literal["new", "same", "corrected", "unknown", "joined", "misfit"]
 FEEDBACK_RESULTS: tuple[FeedbackResult, ...] = get_args(FeedbackResult)
+CanaryDecision = Literal["stepped_up", "promoted", "rolled_back"]
+CANARY_DECISIONS: tuple[CanaryDecision, ...] = get_args(CanaryDecision)
 NO_MODEL = ""
 
 
@@ -129,6 +131,33 @@ SHADOW_DIFFERENCE = Instrument(
     ("model",),
     "Largest difference of a request's answers by the shadow version: of probabilities, or as a share of the range.",
 )
+CANARY_DECIDED = Instrument(
+    "hornpipe_canary_decisions_total",
+    "counter",
+    ("model", "result"),
+    "What the service did with canaries by itself: stepped_up, promoted, rolled_back.",
+)
+CANARY_PERCENT = Instrument(
+    "hornpipe_canary_percent", "gauge", ("model", "version"), "Share of the traffic that a canary gets."
+)
+CANARY_REQUESTS = Instrument(
+    "hornpipe_canary_requests",
+    "gauge",
+    ("model", "side", "outcome"),
+    "Requests in a canary's present step, to it and to production: ok or failed.",
+)
+CANARY_CERTAIN = Instrument(
+    "hornpipe_canary_worse",
+    "gauge",
+    ("model", "measure"),
+    "By how much a canary is worse than production at least: above hornpipe_canary_margin it goes back.",
+)
+CANARY_MARGIN = Instrument(
+    "hornpipe_canary_margin",
+    "gauge",
+    ("model", "measure"),
+    "By how much a canary may be worse: errors, latency, distribution, disagreement, quality.",
+)
 TRACES = Instrument(
     "hornpipe_traces_total", "counter", ("model",), "Times that TensorFlow has traced a graph; flat once warm."
 )
@@ -194,6 +223,55 @@ QUALITY_TIME = Instrument(
     (),
     "When the quality was last computed, in seconds since 1970; 0 for not yet.",
 )
+JOBS = Instrument("hornpipe_jobs", "gauge", ("state",), "Retraining jobs that are queued, and that run.")
+JOB_QUEUED = Instrument(
+    "hornpipe_job_queued_seconds", "gauge", (), "How long the oldest queued job has waited since it might begin."
+)
+JOB_RUNNING = Instrument(
+    "hornpipe_job_running_seconds", "gauge", ("model",), "Of a job that runs: seconds since its first attempt began."
+)
+JOB_AGE = Instrument(
+    "hornpipe_job_progress_age_seconds", "gauge", ("model",), "Of a job that runs: seconds since it last got on."
+)
+JOBS_ENDED = Instrument(
+    "hornpipe_job_ended_total",
+    "counter",
+    ("model", "state"),
+    "Jobs that ended: succeeded, refused by the gate, failed, cancelled; over restarts.",
+)
+JOB_SECONDS = Instrument(
+    "hornpipe_job_seconds_total",
+    "counter",
+    ("model", "state"),
+    "Seconds from the first attempt to the end of those jobs.",
+)
+JOB_ATTEMPTS = Instrument(
+    "hornpipe_job_attempts_total",
+    "counter",
+    ("model", "state"),
+    "Attempts of those jobs: more than jobs where workers died.",
+)
+JOB_IN_A_ROW = Instrument(
+    "hornpipe_job_in_a_row",
+    "gauge",
+    ("model", "state"),
+    "How many of the newest ended jobs ended so, cancelled ones aside.",
+)
+JOB_SUCCESS = Instrument(
+    "hornpipe_job_last_success_timestamp_seconds", "gauge", ("model",), "When a job last succeeded, Unix time."
+)
+JOB_SCHEDULE = Instrument(
+    "hornpipe_job_schedule_seconds",
+    "gauge",
+    ("model",),
+    "The longest time between two jobs that the schedule of the version in production asks for.",
+)
+JOBS_TIME = Instrument(
+    "hornpipe_jobs_timestamp_seconds",
+    "gauge",
+    (),
+    "When the job table was last read, in seconds since 1970; 0 for not yet.",
+)
 LOOP_LAG = Instrument(
     "hornpipe_event_loop_lag_seconds",
     "histogram",
@@ -237,6 +315,11 @@ INSTRUMENTS = (
     SHADOW_SECONDS,
     SHADOW_ROWS,
     SHADOW_DIFFERENCE,
+    CANARY_DECIDED,
+    CANARY_PERCENT,
+    CANARY_REQUESTS,
+    CANARY_CERTAIN,
+    CANARY_MARGIN,
     TRACES,
     LOGGED,
     FEEDBACK,
@@ -261,4 +344,15 @@ INSTRUMENTS = (
     QUALITY_ESTIMATE_ROWS,
     QUALITY_ESTIMATE_ERROR,
     QUALITY_TIME,
+    JOBS,
+    JOB_QUEUED,
+    JOB_RUNNING,
+    JOB_AGE,
+    JOBS_ENDED,
+    JOB_SECONDS,
+    JOB_ATTEMPTS,
+    JOB_IN_A_ROW,
+    JOB_SUCCESS,
+    JOB_SCHEDULE,
+    JOBS_TIME,
 )

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from contract.estimate_counts import estimated_of_counts
 from contract.manifest import Manifest
+from service.counting.board import Board, Sample
+from service.counting.instruments import QUALITY_TIME
 from service.drift.windows import Windows
 from service.labels.labelled import Labelled, LabelsError
 from service.processes.leader import Leader
 from service.quality import gauges as quality_gauges
-from service.quality.gauges import Board, Sample
 from service.quality.quality import Manifests, expected, realised
 from service.quality.rows import DAY_SECONDS, collected, known
 from service.registry import Registry
@@ -21,7 +22,7 @@ from service.settings import Settings
 
 log = logging.getLogger("hornpipe.quality")
 
-LOCK = "quality.lock"
+LOCK, BOARD = "quality.lock", "quality.json"
 LOOK_SECONDS = 0.5
 # To compute takes this share of a processor's time at most, however many rows there are.
 MOST_OF_THE_TIME = 0.02
@@ -46,7 +47,7 @@ class QualityWatch:
     def __init__(
         self, registry: Registry, windows: Windows, labelled: Labelled | None, settings: Settings, folder: Path | None
     ) -> None:
-        self.board = Board(folder)
+        self.board = Board(folder, BOARD, QUALITY_TIME)
         self._registry = registry
         self._windows = windows
         self._labelled = labelled
