@@ -35,13 +35,18 @@ class Order(Part):
 
 
 class Progress(Part):
-    """How far a running job is. `eta` is in seconds from when it was said, None where nothing can be said yet."""
+    """How far a running job is, and `at` when it was so, in seconds since 1970. `eta` is in seconds from then until the
+    last epoch is done, at most; None where nothing can be said yet. `best` is the best value so far of the validation
+    metric that early stopping watches, whose name is `metric`."""
 
     stage: str = Field(default="", max_length=LONGEST_WORD)
     epoch: int | None = None
     epochs: int | None = None
     loss: FiniteFloat | None = None
     eta: FiniteFloat | None = None
+    metric: str = Field(default="", max_length=LONGEST_WORD)
+    best: FiniteFloat | None = None
+    at: FiniteFloat | None = None
 
 
 class Job(Part):
