@@ -45,6 +45,7 @@ MOST_SLICES = 10
 WEIGHTS = "model.weights.h5"
 
 Judge = Callable[[Bundle], Verdict]
+Announce = Callable[[Manifest], None]
 
 
 def export(
@@ -54,11 +55,13 @@ def export(
     assessment: Assessment,
     models: Path,
     judge: Judge,
+    announce: Announce | None = None,
 ) -> Bundle:
     """Write, prove, judge and publish the next version.
 
-    `judge` is given the staged bundle, whole but for its verdict and report. Raises ParityError or ProofFailed; then
-    nothing is published. A version that is refused is published all the same, so that people can see why.
+    `judge` is given the staged bundle, whole but for its verdict and report; `announce` the manifest that nothing but
+    the folder's name will follow, and what it raises keeps all from being published. Raises ParityError or ProofFailed;
+    then nothing is published. A version that is refused is published all the same, so that people can see why.
     """
     scores = with_scores(logits, prepared.task, assessment.decisions.temperature)
     with bundle.staged(models, config.name) as staging, TemporaryDirectory(prefix="hornpipe-") as scratch:
@@ -76,6 +79,8 @@ def export(
         def manifest_of(version: int) -> Manifest:
             manifest = draft.model_copy(update={"version": version, "created": datetime.now(UTC)})
             _write_report(staging, manifest, assessment, prepared)
+            if announce is not None:
+                announce(manifest)
             return manifest
 
         return bundle.publish(staging, manifest_of)

@@ -2,7 +2,7 @@
 
 import getpass
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,25 +33,51 @@ from training.sections import TrainingConfig
 # Encoded rows of a run whose data do not fit into memory.
 DATA = "data"
 
+# Called right before a version is published, while nobody else publishes one of its model; what it raises prevents it.
+Fence = Callable[[], None]
 
-def run(config: TrainingConfig, models: Path, runs: Path, progress: TrainingProgress, *, fresh: bool = False) -> Bundle:
+
+def run(
+    config: TrainingConfig,
+    models: Path,
+    runs: Path,
+    progress: TrainingProgress,
+    *,
+    fresh: bool = False,
+    fence: Fence | None = None,
+) -> Bundle:
     """Train, assess, judge and publish the next version of `config.name` under `models`; what is needed to go on after
-    a kill is kept under `runs`.
+    a kill is kept under `runs`. A run that was killed when its version was there already publishes no other.
 
     Raises ConfigError and DataError before training, Interrupted when it was asked to stop (the same call goes on), and
     TrainingError, ParityError or ProofFailed where nothing can be published. `models` is as it was then.
     """
     checkable.require(config)
     with Run.open(runs, config, fresh) as folder, tracking.mlflow_run(config, folder.path) as mlflow:
-        with progress.stage("reading and checking the data"):
-            prepared = prepare(config, folder.path / DATA)
-        checkable.require_of_data(config, prepared)
-        folder.is_on(prepared.fingerprint)
-        progress.warn(prepared.warnings)
-        made = complete(prepared, config, models, folder, progress, [mlflow] if mlflow else [])
+        made = folder.made(models, config.name)
+        if made is None:
+            made = _from_data(config, models, folder, progress, [mlflow] if mlflow else [], fence)
+        else:
+            conclude(made, models, folder)
         if mlflow is not None:
             mlflow.finish(made)
     return made
+
+
+def _from_data(
+    config: TrainingConfig,
+    models: Path,
+    folder: Run,
+    progress: TrainingProgress,
+    others: Sequence[Listener],
+    fence: Fence | None,
+) -> Bundle:
+    with progress.stage("reading and checking the data"):
+        prepared = prepare(config, folder.path / DATA)
+    checkable.require_of_data(config, prepared)
+    folder.is_on(prepared.fingerprint)
+    progress.warn(prepared.warnings)
+    return complete(prepared, config, models, folder, progress, others, fence)
 
 
 def complete(
@@ -61,6 +87,7 @@ def complete(
     folder: Run,
     progress: TrainingProgress,
     others: Sequence[Listener] = (),
+    fence: Fence | None = None,
 ) -> Bundle:
     """All that comes after the data are read. `others` are told how training goes, besides the terminal."""
     network = build(prepared, config)
@@ -68,12 +95,23 @@ def complete(
     findings = examine(outcome.record)
     assessment = assess(network, prepared, config, outcome, findings, progress.stage)
     judge = Gate(prepared, config, models, progress)
+
+    def announce(manifest: Manifest) -> None:
+        if fence is not None:
+            fence()
+        folder.publishing(manifest)
+
     with progress.stage("exporting, quantizing, proving and timing"):
-        made = export(network, prepared, config, assessment, models, judge)
+        made = export(network, prepared, config, assessment, models, judge, announce)
+    conclude(made, models, folder)
+    return made
+
+
+def conclude(made: Bundle, models: Path, folder: Run) -> None:
+    """What follows once a version is there; to be done again does no harm."""
     note_verdict(models, made.manifest)
     folder.published(made.path)
     shutil.rmtree(folder.path / DATA, ignore_errors=True)
-    return made
 
 
 def build(prepared: Prepared, config: TrainingConfig) -> keras.Model:
@@ -115,9 +153,12 @@ class Gate:
 
 
 def note_verdict(models: Path, manifest: Manifest) -> None:
-    """The verdict as a line of the model's history."""
-    verdict = manifest.verdict
-    if verdict is not None:
+    """The verdict as a line of the model's history, where it is not there yet."""
+    verdict, version = manifest.verdict, manifest.version
+    events = routing.history(models, manifest.name)
+    verdicts = [event for event in events if event.action in ("passed", "refused") and event.to_version == version]
+    noted = any(event.at >= manifest.created for event in verdicts)  # one of before is of a folder that was deleted
+    if verdict is not None and not noted:
         failed = "; ".join(f"{reason.check}: {reason.detail}" for reason in verdict.reasons if not reason.passed)
         routing.judged(
             models,

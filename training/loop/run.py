@@ -14,9 +14,11 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Literal
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, ValidationError
 
-from contract.bundle import replace_file
+from contract import bundle
+from contract.bundle import Bundle, replace_file
+from contract.manifest import Manifest
 from contract.part import Part
 from training.diagnosis.signals import Record
 from training.errors import DataChanged, RunBusy, TrainingError
@@ -28,12 +30,24 @@ CONFIG, RECORD, STATUS, LOCK, CHECKPOINTS = "config.json", "record.json", "statu
 State = Literal["training", "trained", "published", "diverged"]
 
 
+class Intent(Part):
+    """Which version a run is about to become: its number, and the moment in its manifest, which no other has."""
+
+    version: int
+    created: AwareDatetime
+
+
 class Status(Part):
-    """How far a run is. `data` is the fingerprint of its data, `seconds` the training time of all its processes."""
+    """How far a run is. `data` is the fingerprint of its data, `seconds` the training time of all its processes.
+
+    `intent` is written down before a version is published, `bundle` after: a run that is killed in between finds, by
+    what is there, whether it has published already.
+    """
 
     state: State = "training"
     data: str | None = None
     seconds: float = 0.0
+    intent: Intent | None = None
     bundle: str | None = None
 
     @property
@@ -116,13 +130,35 @@ class Run:
         self.record(record)
         self._update(state="diverged" if record.stopped == "diverged" else "trained", seconds=seconds)
 
-    def published(self, bundle: Path) -> None:
+    def publishing(self, manifest: Manifest) -> None:
+        """Its model is about to be a version, which nobody sees yet."""
+        self._update(intent=Intent(version=manifest.version, created=manifest.created))
+
+    def made(self, models: Path, name: str) -> Bundle | None:
+        """The version that its model is already, also where it was killed before it could say so."""
+        return _made(self.status, models, name)
+
+    def published(self, path: Path) -> None:
         """Its model is a version now: the same command begins a new run."""
-        self._update(state="published", bundle=str(bundle))
+        self._update(state="published", bundle=str(path))
 
     def _update(self, **changes: object) -> None:
         self.status = self.status.model_copy(update=changes)
         replace_file(self.path / STATUS, self.status.model_dump_json(indent=1).encode())
+
+
+def made_by(folder: Path, models: Path, name: str) -> Bundle | None:
+    """The version that a run in this folder has published, if one has and it is still there."""
+    found = (_made(_status(path), models, name) for path in reversed(_runs(folder)))
+    return next(filter(None, found), None)
+
+
+def _made(status: Status, models: Path, name: str) -> Bundle | None:
+    intent = status.intent
+    if intent is None or intent.version not in bundle.versions(models, name):
+        return None
+    there = bundle.read_version(models, name, intent.version)
+    return there if there.manifest.created == intent.created else None
 
 
 def digest_of(config: TrainingConfig) -> str:
