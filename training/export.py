@@ -172,7 +172,7 @@ def _output(prepared: Prepared, assessment: Assessment) -> Output:
 def _data_facts(prepared: Prepared, config: TrainingConfig) -> DataFacts:
     return DataFacts(
         fingerprint=prepared.fingerprint,
-        source=config.data.path,
+        source=config.data.source,
         train_rows=prepared.train.rows,
         validation_rows=len(prepared.validation),
         test_rows=len(prepared.test),

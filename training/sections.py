@@ -4,87 +4,26 @@ Frozen and strict; unknown keys are errors. Reading them from a file is training
 """
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from contract.manifest import Name, Policy
 from contract.promotion import Promotion
 from contract.retrain import Retrain
+from training.data_sections import DataSection as DataSection  # whoever reads a config has its sections from here
+from training.data_sections import GroupSplit as GroupSplit
+from training.data_sections import OrderSplit as OrderSplit
+from training.data_sections import RandomSplit as RandomSplit
+from training.data_sections import Section as Section
+from training.data_sections import Shares as Shares
+from training.data_sections import Split as Split
+from training.data_sections import TimeSplit as TimeSplit
+from training.data_sections import Window as Window
 from training.task import TaskName
 
 # A feature becomes an input of the SavedModel, where TensorFlow allows no more than this.
 FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, strict, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DataSection(Section):
-    """`path` is a Parquet or CSV file or a folder of them, a folder with a subfolder of pictures for each class, or a
-    .npz file of arrays. `target` is the column or array to predict (the subfolder, for pictures); `positive` is the
-    binary target's value that is predicted. `stream` trains from disk, for data that does not fit into memory.
-    A category with fewer than `category_min_count` training rows counts as unseen, so that rare rows train that."""
-
-    path: str
-    target: str | None = None
-    positive: str | None = None
-    stream: Literal["auto"] | bool = "auto"
-    category_min_count: int = Field(default=10, ge=1)
-
-
-class TimeSplit(Section):
-    """Rows before `validation_from` train, rows from `test_from` on test: what serving will really be like."""
-
-    by: Literal["time"]
-    column: str
-    validation_from: date
-    test_from: date
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "TimeSplit":
-        if self.validation_from >= self.test_from:
-            raise ValueError("validation_from must be before test_from")
-        return self
-
-
-class Shares(Section):
-    """Shares of all rows; the rest trains."""
-
-    validation: float = Field(default=0.1, gt=0, lt=1)
-    test: float = Field(default=0.25, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _leaves_training_rows(self) -> "Shares":
-        if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must leave rows to train on")
-        return self
-
-
-class RandomSplit(Shares):
-    """Any rows, each class in its share. Flatters a model whose data changes with time."""
-
-    by: Literal["random"]
-
-
-class GroupSplit(Shares):
-    """All rows of one value of `column` (a customer, a patient) together, so that none is in two parts."""
-
-    by: Literal["group"]
-    column: str
-
-
-class OrderSplit(Shares):
-    """The rows as they lie in the file: the first train, then validation, the last test."""
-
-    by: Literal["order"]
-
-
-Split = Annotated[TimeSplit | RandomSplit | GroupSplit | OrderSplit, Field(discriminator="by")]
 
 
 class FeatureSection(Section):
@@ -376,7 +315,7 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "TrainingConfig":
-        problems = [*self._target_problems(), *self._model_problems()]
+        problems = [*self._target_problems(), *self._model_problems(), *self._time_problems()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -393,6 +332,10 @@ class TrainingConfig(Section):
             yield f"serving.threshold is for a binary task, this one is {self.task}"
         if self.task == "regression" and (self.training.class_weights != "none" or self.training.focal_gamma):
             yield "training.class_weights and training.focal_gamma are for classes, this task is regression"
+
+    def _time_problems(self) -> Iterator[str]:
+        if self.data.window is not None and not isinstance(self.split, TimeSplit):
+            yield 'data.window needs split.by = "time": what is tested on must be newer than what is learnt from'
 
     def _model_problems(self) -> Iterator[str]:
         kinds = [section.kind for section in self.features.values()]

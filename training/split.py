@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from training.rows import Indices
 from training.sections import GroupSplit, OrderSplit, RandomSplit, Shares, Split, TimeSplit
 from training.sources.columns import plain
+from training.sources.moments import Extent, length, moment, moments, said
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 NAMES = ("train", "validation", "test")
@@ -30,8 +31,13 @@ def gaps(rule: Split, missing: int) -> list[str]:
     return []
 
 
-def empty_parts(counts: Sequence[int]) -> list[str]:
-    return [f"split: no rows to {name}" for name, count in zip(NAMES, counts, strict=True) if count == 0]
+def empty_parts(counts: Sequence[int], rule: Split | None = None, extent: Extent | None = None) -> list[str]:
+    """`extent` is that of the rows, for a split by time."""
+    about = ""
+    if isinstance(rule, TimeSplit) and extent is not None:
+        validation, test = map(said, first_moments(rule, extent.newest))
+        about = f": they are of {extent}, those from {validation} validate, those from {test} test"
+    return [f"split: no rows to {name}{about}" for name, count in zip(NAMES, counts, strict=True) if count == 0]
 
 
 def parts(rule: Split, seed: int, rows: int, column: pa.ChunkedArray | None, strata: NDArray[np.int32] | None) -> Parts:
@@ -49,11 +55,22 @@ def parts(rule: Split, seed: int, rows: int, column: pa.ChunkedArray | None, str
     return tuple(np.flatnonzero(assigned == part) for part in (TRAIN, VALIDATION, TEST))  # type: ignore[return-value]
 
 
-def assign(rule: Split, seed: int, first: int, count: int, rows: int, column: pa.ChunkedArray | None) -> Assignment:
-    """The part of each of `count` rows from row number `first` on, of `rows` in all, int8 [count]."""
+def assign(
+    rule: Split,
+    seed: int,
+    first: int,
+    count: int,
+    rows: int,
+    column: pa.ChunkedArray | None,
+    newest: int | None = None,
+) -> Assignment:
+    """The part of each of `count` rows from row number `first` on, of `rows` in all, int8 [count]. `newest` is when the
+    newest of all rows is, in microseconds since 1970, where that is not in `column`."""
     match rule:
-        case TimeSplit():
+        case TimeSplit() if rule.test is None:
             return _by_day(column, rule)
+        case TimeSplit():
+            return _by_span(moments(plain(column)), rule, newest)
         case OrderSplit():
             return _by_place(np.arange(first, first + count), rows, rule)
         case GroupSplit():
@@ -64,8 +81,22 @@ def assign(rule: Split, seed: int, first: int, count: int, rows: int, column: pa
 
 def _by_day(column: pa.ChunkedArray | None, rule: TimeSplit) -> Assignment:
     days = pc.cast(column, pa.date32()).to_numpy().astype("datetime64[D]")
-    before, after = days < np.datetime64(rule.validation_from), days >= np.datetime64(rule.test_from)
+    before, after = days < np.datetime64(str(rule.validation_from)), days >= np.datetime64(str(rule.test_from))
     return np.select([before, after], [TRAIN, TEST], VALIDATION).astype(np.int8)
+
+
+def first_moments(rule: TimeSplit, newest: int) -> tuple[int, int]:
+    """From when on rows validate, and from when on they test. A test of 28d has the newest row's day and the 27 before
+    it where times are days."""
+    if rule.validation_from is not None and rule.test_from is not None:
+        return moment(rule.validation_from), moment(rule.test_from)
+    test = newest - length(str(rule.test)) + 1
+    return test - length(str(rule.validation)), test
+
+
+def _by_span(times: NDArray[np.int64], rule: TimeSplit, newest: int | None) -> Assignment:
+    newest = newest if newest is not None else int(times.max(initial=0))
+    return np.searchsorted(first_moments(rule, newest), times, side="right").astype(np.int8)
 
 
 def _by_place(places: Indices, rows: int, rule: Shares) -> Assignment:

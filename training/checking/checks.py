@@ -57,7 +57,7 @@ def warnings(
     sections = _sections(config, table, target)
     lacking = _class_problems(config, table[target], parts) if whole else ()
     if problems := [*lacking, *_same_problems(config, table, sections, target)]:
-        raise DataError(config.data.path, problems)
+        raise DataError(config.data.source, problems)
     learnt = table.take(pa.array(parts[0]))
     profiles = {name: profile(name, learnt[name]) for name in sections}
     columns = chain.from_iterable(

@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from training.errors import DataError
+from training.sections import DataSection
 from training.sources import csv_file, files
 from training.sources.columns import is_number
 from training.sources.images import SUFFIXES
@@ -52,7 +53,7 @@ class Pictures:
 
 def table(path: Path) -> Survey:
     """Of CSV or Parquet, a file or a folder of them. Raises DataError for files that cannot be read."""
-    found = files.find(path)
+    found = files.find(DataSection(path=str(path)))
     survey = _csv(found.paths) if found.format == "csv" else _parquet(found.paths)
     if not survey.rows:
         raise DataError(str(path), ["there are no rows"])
@@ -166,7 +167,7 @@ def days(path: Path, column: str) -> tuple[list[date], list[int]]:
 
 
 def _every(path: Path, column: str) -> Iterator[pa.Array]:
-    found = files.find(path)
+    found = files.find(DataSection(path=str(path)))
     for each in found.paths:
         if found.format == "csv":
             yield csv_file.read(each, {column: column}, set())[column].combine_chunks()

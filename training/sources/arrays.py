@@ -84,7 +84,7 @@ def _pictures(config: TrainingConfig, arrays: Arrays, name: str) -> Pictures:
     pixels = array if array.dtype == np.uint8 else array.astype(np.float32)
     pixels = pixels if pixels.ndim == 4 else pixels[..., np.newaxis]
     if bad := int(np.count_nonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))) if pixels.dtype != np.uint8 else 0:
-        raise DataError(config.data.path, [f"{name}: {bad:,} pictures hold values that are not finite in float32"])
+        raise DataError(config.data.source, [f"{name}: {bad:,} pictures hold values that are not finite in float32"])
     whole = pixels.dtype == np.uint8  # a PNG holds those exactly, in a tenth of the characters
     return Pictures(name, pixels, raw=lambda row: {"b64": encode_png(pixels[row])} if whole else pixels[row].tolist())
 
@@ -99,7 +99,7 @@ def _columns(config: TrainingConfig, arrays: Arrays) -> tuple[dict[str, FeatureS
             continue
         parts = _split(name, arrays[name])
         if twice := parts.keys() & (columns.keys() | sections.keys()):
-            raise DataError(config.data.path, [f"{name}: its column is called {min(twice)}, as another is"])
+            raise DataError(config.data.source, [f"{name}: its column is called {min(twice)}, as another is"])
         sections |= dict.fromkeys(parts, section)
         columns |= parts
     return sections, columns

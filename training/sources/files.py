@@ -1,9 +1,10 @@
 """The files of a table: which they are, which of their columns are wanted, and one form for what they hold."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.errors import DataError, did_you_mean
-from training.sections import GroupSplit, TimeSplit, TrainingConfig
-from training.sources import columns, target
+from training.sections import DataSection, GroupSplit, TimeSplit, TrainingConfig
+from training.sources import columns, partitions, target
 from training.sources.columns import as_text
+from training.sources.moments import is_time
 
 Format = Literal["parquet", "csv"]
 
@@ -25,28 +27,49 @@ class Files:
     paths: tuple[Path, ...]
     format: Format
 
+    def name(self, path: Path) -> str:
+        """What to call one of them in a message."""
+        return path.name if len(self.paths) == 1 else str(path)
 
-def find(path: Path) -> Files:
-    """A file, or all of them below a folder but hidden ones. Raises DataError where there is no table."""
-    if not path.exists():
-        raise DataError("data.path", [f"{path} does not exist (from {Path.cwd()})"])
-    paths = [path] if path.is_file() else [p for p in sorted(path.rglob("*")) if p.is_file() and _is_seen(p, path)]
-    by_format = {form: tuple(p for p in paths if p.suffix == f".{form}") for form in ("parquet", "csv")}
-    match [form for form in by_format if by_format[form]]:
-        case ["parquet"]:
-            return Files(by_format["parquet"], "parquet")
-        case ["csv"]:
-            return Files(by_format["csv"], "csv")
+
+def find(data: DataSection) -> Files:
+    """The files of all paths, of a folder all below it but hidden ones, without those whose folders say that `where`
+    lets no row of them through. Raises DataError where there is no table."""
+    paths = sorted({file: None for each in data.paths for file in _below(each)})
+    form = _format(data, paths)
+    wanted = {column: value if isinstance(value, list) else [value] for column, value in data.where.items()}
+    chosen = tuple(path for path in paths if path.suffix == f".{form}" and partitions.matches(path, wanted))
+    if not chosen:
+        raise DataError("data.where", [f"no folder of {data.source} says what is asked for: {data.where}"])
+    return Files(chosen, form)
+
+
+def _below(asked: str) -> list[Path]:
+    """The files of a path, or of all that a glob finds. Raises DataError where there is nothing."""
+    exact = Path(asked)
+    found = [exact] if exact.exists() else [*map(Path, glob(asked, recursive=True))]  # noqa: PTH207  # may be absolute
+    if not found:
+        what = "nothing is called like" if has_magic(asked) else "there is no"
+        raise DataError("data.path", [f"{asked} does not exist: {what} {asked} (from {Path.cwd()})"])
+    return [file for path in found for file in ([path] if path.is_file() else path.rglob("*")) if _is_seen(file, path)]
+
+
+def _format(data: DataSection, paths: Sequence[Path]) -> Format:
+    match sorted({path.suffix for path in paths} & {".parquet", ".csv"}):
+        case [".parquet"]:
+            return "parquet"
+        case [".csv"]:
+            return "csv"
         case []:
             found = f"found {paths[0].name}" if paths else "the folder has no files"
-            raise DataError("data.path", [f"{path}: expected .parquet or .csv files, {found}"])
+            raise DataError("data.path", [f"{data.source}: expected .parquet or .csv files, {found}"])
         case _:
-            raise DataError("data.path", [f"{path}: both .parquet and .csv files; name the ones that are meant"])
+            raise DataError("data.path", [f"{data.source}: both .parquet and .csv files; name the ones that are meant"])
 
 
 def _is_seen(path: Path, folder: Path) -> bool:
     # What Spark and its like leave beside the data starts with _ or a dot.
-    return not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    return path.is_file() and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
 
 
 def schema(path: Path) -> pa.Schema:
@@ -83,7 +106,7 @@ def wanted(config: TrainingConfig) -> dict[str, str]:
         if chosen.get(column, column) != column
     ]
     if clashes:
-        raise DataError(config.data.path, clashes)
+        raise DataError(config.data.source, clashes)
     return chosen | {column: column for column in others.values()}
 
 
@@ -98,12 +121,14 @@ def check_names(config: TrainingConfig, chosen: Mapping[str, str], there: Mappin
         elif lacking:
             lines.append(f"{_key(config, name)}: no column {column!r} in {_some(lacking)}")
     if lines:
-        raise DataError(config.data.path, lines)
+        raise DataError(config.data.source, lines)
 
 
 def _key(config: TrainingConfig, name: str) -> str:
     if name in config.features:
         return f"features.{name}"
+    if name.startswith("data."):  # it only chooses rows: see selection.py
+        return name
     return "data.target" if name == config.data.target else "split.column"
 
 
@@ -123,8 +148,8 @@ def misfits(config: TrainingConfig, schemas: Mapping[str, pa.Schema]) -> dict[st
 
 
 def _misfit(config: TrainingConfig, name: str, kind: pa.DataType) -> str | None:
-    is_day = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
-    if isinstance(config.split, TimeSplit) and name == config.split.column and not is_day:
+    by_time = isinstance(config.split, TimeSplit) and name == config.split.column
+    if (by_time or name == "data.window") and not is_time(kind):
         return f"a date or time is expected, the column is {kind}"
     if name in config.features:
         return columns.misfit(kind, config.features[name])
@@ -140,7 +165,7 @@ def normal(config: TrainingConfig, table: pa.Table, file: str) -> pa.Table:
         except pa.ArrowInvalid as error:
             problems.append(f"{name}: whole numbers or text are expected in {file}: {error}")
     if problems:
-        raise DataError(config.data.path, problems)
+        raise DataError(config.data.source, problems)
     return table
 
 

@@ -43,7 +43,7 @@ def prepare(config: TrainingConfig, folder: Path) -> Prepared:
     """Raises DataError with everything in which the pictures are not what the config says."""
     pictures = _find(folder)
     if problems := [*_config_problems(config), *_class_problems(folder, pictures)]:
-        raise DataError(config.data.path, problems)
+        raise DataError(config.data.source, problems)
     name, section = next(iter(config.features.items()))
     feature = _feature(name, section, pictures)
     labelled = config.model_copy(update={"data": config.data.model_copy(update={"target": TARGET})})
@@ -126,7 +126,7 @@ def _streamed(config: TrainingConfig, pictures: list[Picture], table: pa.Table, 
     target.add(table)
     parts, problems = memory.split_rows(config, table, target)
     if problems := [*target.problems(), *problems]:
-        raise DataError(config.data.path, problems)
+        raise DataError(config.data.source, problems)
     most = KEPT_BYTES // int(np.prod(feature.shape))
     kept = [_drawn(part, most, config.training.seed) for part in parts]
     digest = Fingerprint()
@@ -176,7 +176,7 @@ def _read_once(
 def _refuse(config: TrainingConfig, broken: list[str]) -> None:
     if broken:
         more = [f"and {len(broken) - MOST_NAMED:,} more"] if len(broken) > MOST_NAMED else []
-        raise DataError(config.data.path, [*broken[:MOST_NAMED], *more])
+        raise DataError(config.data.source, [*broken[:MOST_NAMED], *more])
 
 
 def _as_sent(path: Path) -> dict[str, str]:

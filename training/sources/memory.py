@@ -15,6 +15,7 @@ from training.checking import checks
 from training.errors import DataError
 from training.rows import Indices, InMemory, Prepared, RawRow, Rows
 from training.sections import GroupSplit, TimeSplit, TrainingConfig
+from training.sources import moments
 from training.sources.columns import Columns
 from training.sources.encoding import encode
 from training.sources.fingerprint import Fingerprint
@@ -58,7 +59,7 @@ def prepare(
     learnt[parts[0]] = True
     columns.add(table, learnt)
     if wrong := [*problems, *target.problems(), *columns.problems(), *split_problems]:
-        raise DataError(config.data.path, wrong)
+        raise DataError(config.data.source, wrong)
     warnings = checks.warnings(config, table, parts, None if pictures is None else pictures.pixels)
     features = columns.fit(table.take(pa.array(parts[0])))
     if pictures:
@@ -92,7 +93,8 @@ def split_rows(config: TrainingConfig, table: pa.Table, target: Target) -> tuple
         return everything, gaps
     strata = None if config.task == "regression" else target.codes(table)
     parts = split.parts(config.split, config.training.seed, len(table), column, strata)
-    empty = split.empty_parts([len(part) for part in parts])
+    extent = moments.extent(column) if isinstance(config.split, TimeSplit) and column is not None else None
+    empty = split.empty_parts([len(part) for part in parts], config.split, extent)
     return (everything, empty) if empty else (parts, [])
 
 

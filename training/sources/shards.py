@@ -11,8 +11,8 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,16 @@ from training import split
 from training.checking import checks
 from training.errors import DataError
 from training.rows import Indices, Prepared, Rows
-from training.sections import TrainingConfig
-from training.sources import files, memory
+from training.sections import TimeSplit, TrainingConfig
+from training.sources import files, memory, partitions, selection
 from training.sources.columns import Columns, is_text
 from training.sources.encoding import encode
 from training.sources.files import Files
 from training.sources.fingerprint import Fingerprint
+from training.sources.moments import Extent, extent
 from training.sources.reservoir import Reservoir
 from training.sources.row_files import RowFiles, writing
+from training.sources.selection import WINDOW, Selection
 from training.sources.target import Target, labels
 from training.task import TASKS
 
@@ -43,7 +45,7 @@ BATCH_ROWS = 65_536
 MOST_KEPT = 500_000
 KEPT_BYTES = 256_000_000
 MOST_CHECKED = 200_000
-FORMAT = 1
+FORMAT = 2
 
 
 class Facts(Part):
@@ -59,36 +61,53 @@ class Facts(Part):
 
 @dataclass(frozen=True)
 class Shards:
-    """The rows of all files, in order, with the columns called as in `chosen`."""
+    """The rows of all files that are meant, in order, with the columns called as in `chosen`. `rows` is how many there
+    are in the files, `extent` their times where the split goes by spans of them."""
 
     config: TrainingConfig
     found: Files
     chosen: Mapping[str, str]
+    selected: Selection
     rows: int
     row_bytes: int
+    extent: Extent | None = None
 
     def batches(self) -> Iterator[tuple[int, pa.Table, split.Assignment]]:
         """The number of the first row, the rows, and the part of the split of each."""
+        seed, rule = self.config.training.seed, self.config.split
+        newest = self.extent.newest if self.extent else None
         first = 0
-        for path in self.found.paths:
-            for table in self._batches_of(path):
-                column = memory.split_column(self.config, table)
-                seed, rule = self.config.training.seed, self.config.split
-                if gaps := split.gaps(rule, column.null_count if column is not None else 0):
-                    raise DataError(str(path), gaps)
-                yield first, table, split.assign(rule, seed, first, len(table), self.rows, column)
-                first += len(table)
+        for path, table in self.tables():
+            column = memory.split_column(self.config, table)
+            if gaps := split.gaps(rule, column.null_count if column is not None else 0):
+                raise DataError(str(path), gaps)
+            yield first, table, split.assign(rule, seed, first, len(table), self.rows, column, newest)
+            first += len(table)
 
-    def _batches_of(self, path: Path) -> Iterator[pa.Table]:
-        texts = [field.name for field in files.schema(path) if is_text(field.type)]
-        sections = self.config.features
+    def tables(self, only: Collection[str] = ()) -> Iterator[tuple[Path, pa.Table]]:
+        """The rows that are meant, batch by batch, with their file; of the columns `only` some where any are named."""
+        for path, table in self.as_they_are(only):
+            yield path, files.normal(self.config, self.selected.of(table, path), path.name)
+
+    def as_they_are(self, only: Collection[str] = ()) -> Iterator[tuple[Path, pa.Table]]:
+        """All rows but those of row groups before the window, with the columns that choose among them."""
+        for path in self.found.paths:
+            for table in self._batches_of(path, {*only, *selection.extras(self.config)} if only else set()):
+                yield path, table
+
+    def _batches_of(self, path: Path, only: Collection[str]) -> Iterator[pa.Table]:
+        chosen = {name: column for name, column in self.chosen.items() if not only or name in only}
+        schema, sections = files.schema(path), self.config.features
+        texts = [field.name for field in schema if is_text(field.type)]
         names = [name for name in texts if sections.get(name) is None or sections[name].kind != "text"]
+        by_folder = files.text_columns(self.config, self.chosen)
         # Without its own buffering Arrow would hold whole row groups, which may be as large as the file.
         whole = pq.ParquetFile(path, read_dictionary=names, pre_buffer=False, buffer_size=1 << 20)
         with files.readable(path), whole as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(self.chosen.values()))):
-                table = pa.Table.from_batches([batch]).select(list(self.chosen.values()))
-                yield files.normal(self.config, table.rename_columns(list(self.chosen)), path.name)
+            columns, groups = sorted({*chosen.values()} & {*schema.names}), self.selected.groups(file.metadata)
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns):
+                table = partitions.complete(pa.Table.from_batches([batch]), path, chosen.values(), by_folder)
+                yield table.select(list(chosen.values())).rename_columns(list(chosen))
 
 
 def are_many(config: TrainingConfig, found: Files) -> bool:
@@ -99,18 +118,19 @@ def are_many(config: TrainingConfig, found: Files) -> bool:
         return False
     if config.data.stream != "auto":
         return config.data.stream
-    return sum(_encoded_bytes(config, path) for path in found.paths) > STREAM_FROM_BYTES
+    chosen = Selection(config).since(selection.known_extent(config, found))
+    return sum(_encoded_bytes(config, path, chosen) for path in found.paths) > STREAM_FROM_BYTES
 
 
-def _encoded_bytes(config: TrainingConfig, path: Path) -> int:
+def _encoded_bytes(config: TrainingConfig, path: Path, chosen: Selection) -> int:
     """What the rows of a file take in memory, roughly: four bytes a value, and texts as they are."""
     with files.readable(path):
         metadata = pq.read_metadata(path)
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    groups = [metadata.row_group(i) for i in chosen.groups(metadata)]
     chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
     texts = {section.column or name for name, section in config.features.items() if section.kind == "text"}
     text = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in texts)
-    return int(metadata.num_rows * len(config.features) * 4 + text)
+    return int(sum(group.num_rows for group in groups) * len(config.features) * 4 + text)
 
 
 def prepare(config: TrainingConfig, found: Files, workdir: Path | None) -> Prepared:
@@ -128,19 +148,50 @@ def prepare(config: TrainingConfig, found: Files, workdir: Path | None) -> Prepa
 
 
 def _open(config: TrainingConfig, found: Files) -> Shards:
-    chosen = files.wanted(config)
-    schemas = {str(path): files.schema(path) for path in found.paths}
+    chosen = files.wanted(config) | selection.extras(config)
+    texts = files.text_columns(config, chosen)
+    empty = {path: files.schema(path).empty_table() for path in found.paths}
+    schemas = {
+        found.name(path): partitions.complete(table, path, chosen.values(), texts).schema
+        for path, table in empty.items()
+    }
     files.check_names(config, chosen, {file: schema.names for file, schema in schemas.items()})
     renamed = {
         file: pa.schema([schema.field(column).with_name(name) for name, column in chosen.items()])
         for file, schema in schemas.items()
     }
     if misfits := files.misfits(config, renamed):
-        raise DataError(config.data.path, [f"{name}: {problem}" for name, problem in misfits.items()])
+        raise DataError(config.data.source, [f"{name}: {problem}" for name, problem in misfits.items()])
     metadata = [pq.read_metadata(path) for path in found.paths]
     rows = sum(each.num_rows for each in metadata)
     taken = sum(each.row_group(i).total_byte_size for each in metadata for i in range(each.num_row_groups))
-    return Shards(config, found, chosen, rows, max(8 * len(chosen), taken // max(rows, 1)))
+    whole = Shards(config, found, chosen, Selection(config), rows, max(8 * len(chosen), taken // max(rows, 1)))
+    return _selected(whole)
+
+
+def _selected(shards: Shards) -> Shards:
+    """What is meant of all rows; times are looked up, and rows counted, where the files do not say."""
+    config = shards.config
+    if config.data.window is not None:
+        known = selection.known_extent(config, shards.found) or _extent(shards, WINDOW)
+        shards = replace(shards, selected=shards.selected.since(known))
+    if isinstance(config.split, TimeSplit) and config.split.test is not None:
+        shards = replace(shards, extent=_extent(shards, config.split.column))
+    if config.data.where:
+        rows = sum(len(table) for _, table in shards.tables([str(config.data.target)]))
+        selection.require_some(config, rows)
+        shards = replace(shards, rows=rows)
+    return shards
+
+
+def _extent(shards: Shards, name: str) -> Extent | None:
+    """The times in a column of the rows that are meant, as far as that is known."""
+    found: Extent | None = None
+    for path, table in shards.as_they_are([name]):
+        selected = shards.selected
+        of_batch = selected.extent(table, path) if name == WINDOW else extent(selected.of(table, path)[name])
+        found = Extent.of_both(found, of_batch)
+    return found
 
 
 def _source(config: TrainingConfig, found: Files) -> str:
@@ -187,8 +238,8 @@ def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
         for part, reservoir in enumerate(kept):
             reservoir.add(table, np.flatnonzero(parts == part), keys, first)
     counts = tuple(reservoir.seen for reservoir in kept)
-    if problems := [*target.problems(), *columns.problems(), *split.empty_parts(counts)]:
-        raise DataError(config.data.path, problems)
+    if problems := [*target.problems(), *columns.problems(), *_empty_parts(shards, counts)]:
+        raise DataError(config.data.source, problems)
     samples = [reservoir.rows() for reservoir in kept]
     tables = [table for table, _ in samples]
     facts = Facts(
@@ -200,6 +251,13 @@ def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
         warnings=(*drawn(counts, [len(table) for table in tables]), *_checked(config, samples, sum(counts))),
     )
     return facts, tables
+
+
+def _empty_parts(shards: Shards, counts: Sequence[int]) -> list[str]:
+    rule, times = shards.config.split, shards.extent
+    if isinstance(rule, TimeSplit) and not all(counts):
+        times = times or _extent(shards, rule.column)
+    return split.empty_parts(counts, rule, times)
 
 
 def _checked(config: TrainingConfig, samples: list[tuple[pa.Table, Indices]], rows: int) -> tuple[DataWarning, ...]:

@@ -1,4 +1,4 @@
-"""Tables that fit into memory: CSV and Parquet, a file or a folder of them."""
+"""Tables that fit into memory: CSV and Parquet, one file or many."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,39 +8,65 @@ import pyarrow.parquet as pq
 
 from training.rows import Prepared
 from training.sections import TimeSplit, TrainingConfig
-from training.sources import csv_file, files, memory
+from training.sources import csv_file, files, memory, partitions, selection
 from training.sources.files import Files
+from training.sources.moments import Extent
+from training.sources.selection import WINDOW, Selection
 
 
 def prepare(config: TrainingConfig, found: Files) -> Prepared:
     """Raises DataError with everything in which the data is not what the config says."""
-    chosen = files.wanted(config)
+    chosen = files.wanted(config) | selection.extras(config)
     tables = _read(config, found, chosen)
-    misfits = files.misfits(config, {file: table.schema for file, table in tables.items()})
-    fitting = [name for name in chosen if name not in misfits]
-    normal = [files.normal(config, each.select(fitting), file) for file, each in tables.items()]
-    table = pa.concat_tables(normal, promote_options="permissive")
+    named = {found.name(path): table for path, table in tables.items()}
+    misfits = files.misfits(config, {file: table.schema for file, table in named.items()})
     if found.format == "csv":
         misfits |= _lines(config, found, chosen, misfits)
+    if WINDOW not in misfits:
+        tables = _selected(config, tables)
+    normal = [
+        files.normal(config, table.drop_columns([*misfits.keys() & {*table.column_names}]), found.name(path))
+        for path, table in tables.items()
+    ]
+    table = pa.concat_tables(normal, promote_options="permissive")
     return memory.prepare(config, table, [f"{name}: {problem}" for name, problem in misfits.items()])
 
 
-def _read(config: TrainingConfig, found: Files, chosen: Mapping[str, str]) -> dict[str, pa.Table]:
-    """A table for each file, by its name, with the columns called as in `chosen`."""
-    named = {path.name if len(found.paths) == 1 else str(path): path for path in found.paths}
-    if found.format == "csv":
-        files.check_names(config, chosen, {name: csv_file.names(path) for name, path in named.items()})
-        texts = files.text_columns(config, chosen)
-        return {name: csv_file.read(path, dict(chosen), texts) for name, path in named.items()}
-    files.check_names(config, chosen, {name: files.schema(path).names for name, path in named.items()})
-    columns = sorted(set(chosen.values()))
-    return {name: _read_parquet(path, columns, chosen) for name, path in named.items()}
+def _read(config: TrainingConfig, found: Files, chosen: Mapping[str, str]) -> dict[Path, pa.Table]:
+    """A table for each file, with the columns called as in `chosen`; rows that lie before the window may be missing."""
+    names = csv_file.names if found.format == "csv" else lambda path: files.schema(path).names
+    there = {path: names(path) for path in found.paths}
+    files.check_names(config, chosen, {found.name(path): partitions.all_names(path, there[path]) for path in there})
+    texts = files.text_columns(config, chosen)
+    roughly = Selection(config).since(selection.known_extent(config, found))
+    tables = {}
+    for path, columns in there.items():
+        wanted = sorted({*chosen.values()} & {*columns})
+        if found.format == "csv":
+            table = csv_file.read(path, {column: column for column in wanted}, texts)
+        else:
+            table = _read_parquet(path, wanted, roughly)
+        table = partitions.complete(table, path, chosen.values(), texts)
+        tables[path] = table.select(list(chosen.values())).rename_columns(list(chosen))
+    return tables
 
 
-def _read_parquet(path: Path, columns: list[str], chosen: Mapping[str, str]) -> pa.Table:
+def _read_parquet(path: Path, columns: list[str], chosen: Selection) -> pa.Table:
     with files.readable(path), pq.ParquetFile(path) as file:
-        table = file.read(columns=columns)
-    return table.select(list(chosen.values())).rename_columns(list(chosen))
+        return file.read_row_groups(chosen.groups(file.metadata), columns=columns)
+
+
+def _selected(config: TrainingConfig, tables: Mapping[Path, pa.Table]) -> dict[Path, pa.Table]:
+    """Each with the rows that `data.where` and `data.window` mean. Raises DataError where there are none."""
+    chosen = Selection(config)
+    if config.data.window is not None:
+        whole: Extent | None = None
+        for path, table in tables.items():
+            whole = Extent.of_both(whole, chosen.extent(table, path))
+        chosen = chosen.since(whole)
+    found = {path: chosen.of(table, path) for path, table in tables.items()}
+    selection.require_some(config, sum(len(table) for table in found.values()))
+    return found
 
 
 def _lines(
@@ -49,7 +75,7 @@ def _lines(
     """For what ought to be numbers or dates in CSV files: which line says otherwise."""
     lines = {}
     for name in misfits:
-        dates = isinstance(config.split, TimeSplit) and name == config.split.column
+        dates = name == WINDOW or (isinstance(config.split, TimeSplit) and name == config.split.column)
         find = csv_file.bad_dates if dates else csv_file.bad_numbers
         wrong = [(path, bad) for path in found.paths if (bad := find(path, chosen[name]))]
         if wrong:
