@@ -117,7 +117,7 @@ def critical(bins: int, rows: int, baseline_rows: int, z: float = CRITICAL_Z) ->
     return (1 / rows + 1 / baseline_rows) * chi_square(bins - 1, z)
 
 
-def chi_square(freedom: int, z: float) -> float:
+def chi_square(freedom: float, z: float) -> float:
     """The quantile of a chi-square at the standard normal quantile `z` (Wilson and Hilferty, The Distribution of
     Chi-Square, 1931): PromQL can do that. At z = 4.7 it is too large by 9% for 2 degrees of freedom, 2.5% for 9 and
     1% for 22, so alarms are a little rarer than they might be.

@@ -6,12 +6,18 @@ HornpipeError
 ├── PictureError         bytes that are no picture, or not one to be read here
 ├── Stopped              someone asked for it to stop
 ├── RoutingError         a promotion or rollback that cannot be done
+│   └── GateRefused      of a version that may not serve
 ├── RuntimeUnavailable   the asked runtime, device or variant is not to be had here
 └── RunFailed            a runtime could not run these rows
     └── RuntimeDied      the process that it lives in has ended
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contract.evidence import Reason
 
 
 class HornpipeError(Exception):
@@ -41,6 +47,15 @@ class PictureError(HornpipeError):
 
 class RoutingError(HornpipeError):
     """The wish cannot be carried out; nothing was changed."""
+
+
+class GateRefused(RoutingError):
+    """`reasons` are the checks that the version did not pass."""
+
+    def __init__(self, name: str, version: int, reasons: "Sequence[Reason]") -> None:
+        told = "\n".join(f"  {reason.check}: {reason.detail}" for reason in reasons)
+        super().__init__(f"the gate refused {name}/{version}:\n{told}\nto promote it all the same: --force")
+        self.reasons = reasons
 
 
 class RuntimeUnavailable(HornpipeError):

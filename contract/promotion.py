@@ -3,9 +3,12 @@
 It travels in the manifest of the version that it is about.
 """
 
-from typing import Annotated, Literal
+import logging
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+log = logging.getLogger("hornpipe.promotion")
 
 PolicyName = Literal["manual", "direct", "canary"]
 
@@ -17,9 +20,10 @@ class _Section(BaseModel):
 class Margins(_Section):
     """How much worse than production a canary may be, on the same hours' traffic, beyond what chance explains.
 
-    `errors` is a difference of error ratios; `latency` a ratio of mean times; `distribution` the PSI of the outputs
-    between the two; `disagreement` the share of rows whose label (or value, beyond its interval) differs; `quality` how
-    far the headline metric by labels may fall.
+    `errors` is a difference of the shares of requests that fail; `latency` a ratio of the times that runs of the model
+    take (geometric means, at the same numbers of rows); `distribution` the PSI of the outputs between the two;
+    `disagreement` the share of rows whose label (or value, beyond its interval) differs; `quality` how far the headline
+    metric by labels may fall, of an error such as RMSE as a share of production's.
     """
 
     errors: float = Field(default=0.005, ge=0)
@@ -46,3 +50,16 @@ class Promotion(_Section):
         if sorted(set(self.steps)) != self.steps:
             raise ValueError(f"steps must rise, got {self.steps}")
         return self
+
+    def after(self, percent: float) -> float | None:
+        """The step that comes after a share of the traffic; None where the next is production."""
+        return next((step for step in self.steps if step > percent), None)
+
+
+def promotion_of(config: dict[str, Any]) -> Promotion:
+    """The policy in the config of a manifest; a section that this Hornpipe does not understand is none."""
+    try:
+        return Promotion.model_validate(config.get("promotion", {}))
+    except ValidationError as error:
+        log.warning("the config's [promotion] is not understood, so a person promotes: %s", error.errors()[0]["msg"])
+        return Promotion()

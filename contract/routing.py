@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from contract import bundle
-from contract.errors import RoutingError
+from contract.errors import GateRefused, RoutingError
 
 ROUTING = "routing.json"
 HISTORY = "history.jsonl"
@@ -22,7 +22,9 @@ HISTORY = "history.jsonl"
 # A file that somebody wrote by hand may wish for much; each pinned version takes memory.
 MOST_PINNED = 100
 
-# `passed` and `refused` are the gate's verdicts on a new version; they change no traffic.
+# `passed` and `refused` are the gate's verdicts on a new version, `held` says that a version which passed waits for a
+# person, `removed` that its folder is gone, `asked` and `not_asked` what was decided about training again; they change
+# no traffic.
 Action = Literal[
     "promote",
     "rollback",
@@ -36,7 +38,13 @@ Action = Literal[
     "unload",
     "passed",
     "refused",
+    "held",
+    "removed",
+    "asked",
+    "not_asked",
 ]
+# About training again.
+DECISIONS: tuple[Action, ...] = ("asked", "not_asked")
 Role = Literal["production", "canary", "shadow", "pinned"]
 
 Version = Annotated[int, Field(ge=1)]
@@ -47,10 +55,12 @@ class _Part(BaseModel):
 
 
 class Canary(_Part):
-    """A version that gets `percent` of the traffic."""
+    """A version that gets `percent` of the traffic. One that is `watched` gets more of it, or none, by what the service
+    finds; the share of any other is what a person has said."""
 
     version: Version
     percent: float = Field(gt=0, le=100)
+    watched: bool = False
 
 
 class Routing(_Part):
@@ -82,7 +92,8 @@ class Routing(_Part):
 
     def words(self) -> str:
         """In one line: production 3, canary 4 (5%), shadow none, pinned 1, 2."""
-        canary = f"{self.canary.version} ({self.canary.percent:g}%)" if self.canary else "none"
+        watched = ", watched" if self.canary and self.canary.watched else ""
+        canary = f"{self.canary.version} ({self.canary.percent:g}%{watched})" if self.canary else "none"
         pinned = ", ".join(map(str, self.pinned)) or "none"
         words = f"production {self.production or 'none'}, canary {canary}, shadow {self.shadow or 'none'}"
         return f"{words}, pinned {pinned}" + (", unloaded" if self.unloaded else "")
@@ -125,12 +136,11 @@ def promote(models: Path, name: str, version: int, *, by: str, why: str) -> Rout
 
 
 def require_passed(models: Path, name: str, version: int) -> None:
-    """Raises RoutingError with the gate's reasons where it refused this version."""
+    """Raises GateRefused with the gate's reasons where it refused this version."""
     _require(models, name, version)
     verdict = bundle.read_version(models, name, version).manifest.verdict
     if verdict is not None and not verdict.passed:
-        reasons = "\n".join(f"  {reason.check}: {reason.detail}" for reason in verdict.reasons if not reason.passed)
-        raise RoutingError(f"the gate refused {name}/{version}:\n{reasons}\nto promote it all the same: --force")
+        raise GateRefused(name, version, [reason for reason in verdict.reasons if not reason.passed])
 
 
 def rollback(models: Path, name: str, *, by: str, why: str) -> Routing:
@@ -142,14 +152,16 @@ def rollback(models: Path, name: str, *, by: str, why: str) -> Routing:
         raise RoutingError(f"there is no model {name!r} in {models}")
     with bundle.locked(models / name):
         current = read(models, name).production
-        previous = _before(history(models, name), current)
+        previous = before(history(models, name), current)
         if previous is None:
             raise RoutingError(f"{name} has no earlier production version to go back to")
         _verified(models, name, previous)
         return _give_production(models, name, "rollback", previous, by, why)
 
 
-def canary(models: Path, name: str, version: int, percent: float, *, by: str, why: str) -> Routing:
+def canary(
+    models: Path, name: str, version: int, percent: float, *, by: str, why: str, watched: bool = False
+) -> Routing:
     """Give a version `percent` of the traffic that asks for none in particular, or another percentage than it has.
 
     Raises BundleError as `promote` does, or RoutingError where there is no production version beside it.
@@ -159,7 +171,7 @@ def canary(models: Path, name: str, version: int, percent: float, *, by: str, wh
     _verified(models, name, version)
     with bundle.locked(models / name):
         _require_production(models, name, version, "canary")
-        given = Canary(version=version, percent=percent)
+        given = Canary(version=version, percent=percent, watched=watched)
         return _change(models, name, "canary", version, by, why, percent, canary=given)
 
 
@@ -170,6 +182,37 @@ def canary_off(models: Path, name: str, *, by: str, why: str) -> Routing:
         if current is None:
             raise RoutingError(f"{name} has no canary")
         return _change(models, name, "canary_off", current.version, by, why, canary=None)
+
+
+def go_on(models: Path, name: str, seen: Canary, percent: float | None, *, by: str, why: str) -> Routing:
+    """Give a canary another share, or with None production, if it still is as it was seen. Raises BundleError as
+    `promote` does, or RoutingError where somebody has changed it meanwhile."""
+    _verified(models, name, seen.version)
+    with bundle.locked(models / name):
+        _still(models, name, seen)
+        if percent is None:
+            return _give_production(models, name, "promote", seen.version, by, why)
+        after = seen.model_copy(update={"percent": percent})
+        return _change(models, name, "canary", seen.version, by, why, percent, canary=after)
+
+
+def give_up(models: Path, name: str, seen: Canary, *, by: str, why: str) -> Routing:
+    """Take a canary's share back, if it still is as it was seen. Raises RoutingError as `go_on` does."""
+    with _held(models, name):
+        _still(models, name, seen)
+        return _change(models, name, "canary_off", seen.version, by, why, canary=None)
+
+
+def give(models: Path, name: str, version: int, percent: float | None, *, by: str, why: str) -> Routing:
+    """Make a sound version the watched canary, or with None production, in place of any other watched canary. For who
+    holds the model's folder."""
+    if percent is not None:
+        given = Canary(version=version, percent=percent, watched=True)
+        return _change(models, name, "canary", version, by, why, percent, canary=given)
+    other = read(models, name).canary
+    if other is not None and other.watched:
+        return _change(models, name, "promote", version, by, why, production=version, canary=None)
+    return _give_production(models, name, "promote", version, by, why)
 
 
 def shadow(models: Path, name: str, version: int, *, by: str, why: str) -> Routing:
@@ -222,7 +265,8 @@ def load(models: Path, name: str, *, by: str, why: str) -> Routing:
         return _change(models, name, "load", None, by, why, unloaded=False)
 
 
-def _before(events: list[Event], current: int | None) -> int | None:
+def before(events: list[Event], current: int | None) -> int | None:
+    """The version that was production before this one was promoted: where a rollback leads."""
     for event in reversed(events):
         if event.action == "promote" and event.to_version == current and event.from_version != current:
             return event.from_version
@@ -240,6 +284,12 @@ def _held(models: Path, name: str) -> Iterator[None]:
 def _verified(models: Path, name: str, version: int) -> None:
     _require(models, name, version)
     bundle.verify(bundle.read_version(models, name, version))
+
+
+def _still(models: Path, name: str, seen: Canary) -> None:
+    now = read(models, name).canary
+    if now != seen:
+        raise RoutingError(f"the canary of {name} is another than it was: {now or 'none'}")
 
 
 def _require_production(models: Path, name: str, version: int, role: Role) -> None:
@@ -268,7 +318,7 @@ def _require(models: Path, name: str, version: int) -> None:
 def judged(models: Path, name: str, version: int, *, passed: bool, by: str, why: str) -> None:
     """Note the gate's verdict on a version in the history; who serves stays as it is."""
     with bundle.locked(models / name):
-        _note(models, name, "passed" if passed else "refused", version, by, why)
+        note(models, name, "passed" if passed else "refused", version, by, why)
 
 
 def _give_production(models: Path, name: str, action: Action, version: int, by: str, why: str) -> Routing:
@@ -294,16 +344,19 @@ def _change(
 ) -> Routing:
     after = read(models, name).model_copy(update=update)
     # History first: a crash in between leaves a line too many, which can be seen, and not a change nobody wrote down.
-    _note(models, name, action, version, by, why, percent)
+    note(models, name, action, version, by, why, percent)
     # What is seldom there is left out where it is not, so that a Hornpipe which does not know it reads the rest.
-    seldom = {field for field in ("pinned", "unloaded") if not getattr(after, field)}
+    seldom: dict[str, Any] = {field: True for field in ("pinned", "unloaded") if not getattr(after, field)}
+    if after.canary is not None and not after.canary.watched:
+        seldom["canary"] = {"watched"}
     bundle.replace_file(models / name / ROUTING, after.model_dump_json(exclude=seldom).encode() + b"\n")
     return after
 
 
-def _note(
+def note(
     models: Path, name: str, action: Action, version: int | None, by: str, why: str, percent: float | None = None
 ) -> None:
+    """Add a line to the history of a model, whose folder is locked."""
     event = Event(
         at=datetime.now(UTC),
         action=action,

@@ -8,13 +8,15 @@ from hornpipe.command import Command, models_option, user
 
 
 def promote(options: argparse.Namespace) -> int:
-    from contract import routing
+    from contract import pruning, routing
 
     before = routing.read(options.models, options.name).production
     if not options.force:
         routing.require_passed(options.models, options.name, options.version)
     routing.promote(options.models, options.name, options.version, by=user(), why=options.why)
     print(f"{options.name}: production {before or 'none'} -> {options.version}")
+    if gone := pruning.keep_by_policy(options.models, options.name, by=user()):
+        print(f"{options.name}: removed {', '.join(map(str, gone))}, by promotion.keep")
     return 0
 
 
@@ -34,7 +36,29 @@ def canary(options: argparse.Namespace) -> int:
         return _route(options, "canary_off")
     if not options.force:
         routing.require_passed(options.models, options.name, options.version)
-    return _route(options, "canary", options.version, options.percent)
+    after = routing.canary(
+        options.models,
+        options.name,
+        options.version,
+        options.percent,
+        by=user(),
+        why=options.why,
+        watched=options.watched,
+    )
+    print(f"{options.name}: {after.words()}")
+    return 0
+
+
+def prune(options: argparse.Namespace) -> int:
+    from contract import pruning
+
+    gone = pruning.prune(
+        options.models, options.name, options.keep, by=user(), why=options.why, dry_run=options.dry_run
+    )
+    print(
+        f"{options.name}: {'would remove' if options.dry_run else 'removed'} {', '.join(map(str, gone)) or 'nothing'}"
+    )
+    return 0
 
 
 def shadow(options: argparse.Namespace) -> int:
@@ -93,6 +117,17 @@ def _canary_arguments(sub: argparse.ArgumentParser) -> None:
     _shadow_arguments(sub)
     sub.add_argument("--percent", type=float, default=5.0, help="of the traffic that asks for no version (5)")
     sub.add_argument("--force", action="store_true", help="even if the gate refused it")
+    sub.add_argument(
+        "--watched",
+        action="store_true",
+        help="let the service give it more traffic, or none, by the [promotion] of its config",
+    )
+
+
+def _prune_arguments(sub: argparse.ArgumentParser) -> None:
+    _model_arguments(sub)
+    sub.add_argument("--keep", type=int, required=True, metavar="N", help="how many of the newest stay")
+    sub.add_argument("--dry-run", action="store_true", help="only say what would go")
 
 
 def _version_or_off(text: str) -> int | None:
@@ -121,6 +156,13 @@ COMMANDS = (
         "hornpipe shadow flights 4",
         _shadow_arguments,
         shadow,
+    ),
+    Command(
+        "prune",
+        "Remove old versions but the newest N, and those that serve or that a rollback leads to.",
+        "hornpipe prune flights --keep 5 --dry-run",
+        _prune_arguments,
+        prune,
     ),
     Command("pin", "Keep a version for requests that ask for it.", "hornpipe pin flights 2", _version_arguments, pin),
     Command("unpin", "Keep it no more.", "hornpipe unpin flights 2", _version_arguments, unpin),

@@ -14,7 +14,7 @@ from contract.features import Problem, show
 from service.access.guard import describe
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, answer_to, body, body_of
 from service.http import openapi
-from service.routes import docs, drift, feedback, jobs, models, quality
+from service.routes import docs, drift, feedback, jobs, models, promotion, quality
 from service.state import ServiceState
 
 log = logging.getLogger("hornpipe")
@@ -38,6 +38,7 @@ def create_api(state: ServiceState) -> FastAPI:
     api.state.service = state
     api.include_router(docs.router)
     api.include_router(models.router)
+    api.include_router(promotion.router)
     api.include_router(drift.router)
     api.include_router(quality.router)
     api.include_router(feedback.router)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from service.access.guard import Guard
 from service.application import Application
+from service.canary.watch import CanaryWatch
 from service.counting.gpu import Gpus
 from service.counting.store import OwnMemory, Store
 from service.drift.windows import Windows
@@ -53,6 +54,8 @@ def create_app(
     kept = keep(settings, inference, metrics)
     quality = QualityWatch(registry, windows, kept.labelled if kept else None, settings, store.folder)
     metrics.show(quality.board.fill)
+    canaries = CanaryWatch(registry, metrics, settings.models_dir, kept.labelled if kept else None)
+    metrics.show(canaries.fill)
     journal = journal or Journal(AccessLog(None, 0.0))
     inference.traces = journal.traces
     cors = Cors(settings.cors_origins) if settings.cors_origins else None
@@ -60,11 +63,8 @@ def create_app(
     readiness = Readiness(registry)
     table = hot_paths(inference, readiness, settings, front)
     dispatch = WithoutPreflights(table) if cors is not None else table
-    return Application(
-        ServiceState(
-            settings, registry, readiness, inference, metrics, front, dispatch, limits(settings), windows, quality, kept
-        )
-    )
+    parts = settings, registry, readiness, inference, metrics, front, dispatch, limits(settings), windows, quality
+    return Application(ServiceState(*parts, canaries, kept))
 
 
 def keep(settings: Settings, inference: Inference, metrics: Metrics) -> "Kept | None":

@@ -58,7 +58,8 @@ class Application:
         self.state.windows.restore()
         if self.state.kept is not None:
             self.state.kept.start()
-        running = (self.state.registry.watch(), self._prepare(), self.state.windows.run(), self.state.quality.run())
+        running = [self.state.registry.watch(), self._prepare(), self.state.windows.run(), self.state.quality.run()]
+        running.append(self.state.canaries.run())
         tasks = [asyncio.create_task(each) for each in running]
         for task in tasks:
             task.add_done_callback(_log_death)
@@ -73,6 +74,7 @@ class Application:
                 await task
         await self.state.windows.close()
         self.state.quality.close()
+        await self.state.canaries.close()
         self.state.registry.close()
         self.state.inference.close()
         if self.state.kept is not None:

@@ -74,6 +74,14 @@ class JobConflict(RequestError):
     """The model has an open job already, or the job is in another state than the wish is for."""
 
 
+class RoutingConflict(RequestError):
+    """Who serves cannot be changed so: there is nothing to go back to, say, or the version is not sound."""
+
+
+class VersionRefused(RoutingConflict):
+    """The gate has refused the version. `problems` are the checks that it failed."""
+
+
 class UnknownModel(RequestError):
     """No model of that name serves here."""
 
@@ -162,6 +170,10 @@ class JobsUnavailable(NotReady):
     """The job table cannot be read or written now."""
 
 
+class ModelsReadOnly(NotReady):
+    """The models folder cannot be written."""
+
+
 class LoadRefused(NotReady):
     """Somebody asked for a version to be loaded, and it did not load or prove itself."""
 
@@ -189,6 +201,8 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     WrongMethod: Answer(405, "method_not_allowed"),
     TooSlow: Answer(408, "too_slow"),
     JobConflict: Answer(409, "job_conflict"),
+    RoutingConflict: Answer(409, "routing_conflict"),
+    VersionRefused: Answer(409, "gate_refused"),
     BodyTooLarge: Answer(413, "body_too_large"),
     UnsupportedMedia: Answer(415, "unsupported_media_type"),
     InvalidRequest: Answer(422, "invalid_request"),
@@ -200,6 +214,7 @@ ANSWERS: dict[type[HornpipeError], Answer] = {
     TooManyConnections: Answer(503, "too_many_connections"),
     DeadlineExceeded: Answer(504, "deadline_exceeded"),
     JobsUnavailable: Answer(503, "jobs_unavailable"),
+    ModelsReadOnly: Answer(503, "models_read_only"),
     NotReady: Answer(503, "not_ready"),
 }
 # What gRPC calls each of these statuses (grpc.io/docs/guides/status-codes), by number: without gRPC installed there are

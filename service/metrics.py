@@ -19,6 +19,8 @@ from service.counting.counters import NANOSECONDS, Counters, Group, Layout
 from service.counting.gpu import Gpus
 from service.counting.instruments import (
     BATCH_ROWS,
+    CANARY_DECIDED,
+    CANARY_DECISIONS,
     DIFFERENCES,
     FEEDBACK,
     FEEDBACK_RESULTS,
@@ -42,6 +44,7 @@ from service.counting.instruments import (
     STAGES,
     SWAPS,
     TRACES,
+    CanaryDecision,
     FeedbackResult,
     Instrument,
     LogResult,
@@ -209,6 +212,9 @@ class Metrics:
         """Rows of a request that were copied to a shadow version, or would have been."""
         self._count(model, rows, SHADOW_ROWS, result)
 
+    def canary_decided(self, model: str, result: CanaryDecision) -> None:
+        self._count(model, 1, CANARY_DECIDED, result)
+
     def logged(self, model: str, result: LogResult, rows: int) -> None:
         """Rows that were to be in the prediction log."""
         self._count(model, rows, LOGGED, result)
@@ -323,5 +329,6 @@ def _of_model() -> tuple[Group, ...]:
         Group(SHADOW_SECONDS, ((),), SECONDS, NANOSECONDS),
         Group(SHADOW_ROWS, tuple((result,) for result in SHADOW_RESULTS)),
         Group(SHADOW_DIFFERENCE, ((),), DIFFERENCES, BILLIONTHS),
+        Group(CANARY_DECIDED, tuple((result,) for result in CANARY_DECISIONS)),
         Group(TRACES, ((),)),
     )

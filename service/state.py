@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from service.canary.watch import CanaryWatch
 from service.drift.windows import Windows
 from service.http.endpoint import Front
 from service.http.protocol import Dispatch, Limits
@@ -33,6 +34,7 @@ class ServiceState:
     limits: Limits
     windows: Windows
     quality: QualityWatch
+    canaries: CanaryWatch
     kept: "Kept | None"
 
 

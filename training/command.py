@@ -10,14 +10,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from contract import bundle, routing
+from contract import bundle, pruning, routing
 from contract.evidence import Finding, Verdict
 from contract.manifest import Manifest
 from contract.runtimes import tensorflow
-from training import config
+from training import config, promoting
 from training.errors import DataError
 
 if TYPE_CHECKING:
+    from training.sources.labelled import Exporter
     from training.loop.trial import Overfit
 
 LOG_WIDTH = 110
@@ -48,8 +49,11 @@ def init(data: Path, target: str | None, output: Path | None) -> int:
     return 0
 
 
-def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes) -> int:
-    """Train by a config file and print the result. The config is checked before TensorFlow is even imported.
+def train(
+    path: Path, name: str | None, overrides: list[str], wishes: Wishes, logged: "Exporter | None" = None
+) -> int:
+    """Train by a config file and print the result. The config is checked before TensorFlow is even imported. `logged`
+    writes the service's rows that `data.labelled` asks for.
 
     Returns 0 for a version that serves or may, 3 for one that the gate refused.
     """
@@ -64,16 +68,16 @@ def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes) ->
         from training.report import results_of
     progress = TrainingProgress(console)
     if wishes.quick == "fast":
-        rehearsal.fast(checked, progress)
+        rehearsal.fast(checked, progress, logged)
         console.print("everything works; nothing was published", highlight=False)
         return 0
     if wishes.quick == "overfit":
-        return _overfit(console, *rehearsal.overfit(checked, progress))
-    made = pipeline.run(checked, wishes.models, wishes.runs, progress, fresh=wishes.fresh)
+        return _overfit(console, *rehearsal.overfit(checked, progress, logged))
+    made = pipeline.run(checked, wishes.models, wishes.runs, progress, fresh=wishes.fresh, logged=logged)
     if (simpler := results_of(made).simpler) is not None:
         console.print(f"[bold yellow]{simpler}[/]", highlight=False)
     show(console, made.manifest)
-    return _conclude(console, made, wishes, f"hornpipe train {path}")
+    return _conclude(console, made, wishes, f"hornpipe train {path}", by_policy=True)
 
 
 def _overfit(console: Console, learnt: "Overfit", finding: Finding | None) -> int:
@@ -89,7 +93,8 @@ def _overfit(console: Console, learnt: "Overfit", finding: Finding | None) -> in
     return 1
 
 
-def _conclude(console: Console, made: bundle.Bundle, wishes: Wishes, why: str) -> int:
+def _conclude(console: Console, made: bundle.Bundle, wishes: Wishes, why: str, *, by_policy: bool = False) -> int:
+    """A person who says so promotes; else, of what was trained, the policy in its config decides."""
     manifest, verdict = made.manifest, made.manifest.verdict
     console.print(f"report: {made.path / 'report.html'}", highlight=False)
     if verdict is not None and not verdict.passed:
@@ -97,7 +102,11 @@ def _conclude(console: Console, made: bundle.Bundle, wishes: Wishes, why: str) -
         return REFUSED
     if wishes.promote:
         routing.promote(wishes.models, manifest.name, manifest.version, by=getpass.getuser(), why=why)
+        pruning.keep_by_policy(wishes.models, manifest.name, by=getpass.getuser())
         console.print(f"[bold]{made.path}[/] is production", highlight=False)
+    elif by_policy and (introduced := promoting.introduce(wishes.models, made, getpass.getuser())) is not None:
+        what = {"promoted": "is production", "canary": "is a canary"}.get(introduced.did, "may serve")
+        console.print(f"[bold]{made.path}[/] {what}  {introduced.why}", highlight=False)
     else:
         after = f"hornpipe promote {manifest.name} {manifest.version}"
         console.print(f"[bold]{made.path}[/] may serve  next: {after}", highlight=False)

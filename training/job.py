@@ -24,11 +24,12 @@ from typing import IO, Any, Literal
 from rich.console import Console
 
 from contract.bundle import Bundle
+from contract.introduction import Introduced
 from contract.job import Job, Progress
 from contract.jobs import JobError, opened
 from contract.part import Part
 from contract.runtimes import tensorflow
-from training import config
+from training import config, promoting
 from training.diagnosis.signals import Evaluation
 from training.errors import DataChanged, Interrupted, RunBusy
 from training.failure import Superseded, failure_of
@@ -37,6 +38,7 @@ from training.loop.run import Run, made_by
 from training.places import Places
 from training.progress import TrainingProgress
 from training.sections import TrainingConfig
+from training.sources.labelled import Exporter
 from training.task import TASKS
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, see prctl(2)
@@ -143,8 +145,9 @@ class _Told(Silent):
         self._tell(Event(kind="progress", progress=self._so_far))
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Exit code 0 where the last event says what came of the job, whatever that is."""
+def main(arguments: Sequence[str], logged: Exporter | None = None) -> int:
+    """Exit code 0 where the last event says what came of the job, whatever that is. `logged` writes the service's rows
+    that `data.labelled` asks for."""
     places, descriptor = Places(*map(Path, arguments[:3])), int(arguments[3])
     _die_with(os.getppid())
     _die_first()
@@ -152,15 +155,16 @@ def main(arguments: Sequence[str]) -> int:
     threading.Thread(target=_end_when_lost, args=(job, places), daemon=True).start()
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         tell = Teller(file)
-        tell(_outcome(job, places, tell))
+        tell(_outcome(job, places, tell, logged))
     return 0
 
 
-def _outcome(job: Job, places: Places, tell: Teller) -> Event:
+def _outcome(job: Job, places: Places, tell: Teller, logged: Exporter | None) -> Event:
     """Train, and say what came of it, in words for the person who asked."""
     try:
         places.make_ready(job)
-        made = train(job, places, tell)
+        made = train(job, places, tell, logged)
+        introduced = promoting.introduce(places.models, made, f"job {job.id}")
     except Interrupted as error:
         return Event(kind="interrupted", text=str(error))
     except Exception as error:
@@ -168,10 +172,12 @@ def _outcome(job: Job, places: Places, tell: Teller) -> Event:
         if failure.unforeseen:
             traceback.print_exc(file=sys.stdout)
         return Event(kind="may_pass" if failure.may_pass else "failed", text=failure.text)
-    return Event(kind="made", result=_result(made))
+    if introduced is not None:
+        print(f"{made.path}: {introduced.did}: {introduced.why}", flush=True)  # noqa: T201  # into the job's log
+    return Event(kind="made", result=_result(made, introduced))
 
 
-def train(job: Job, places: Places, tell: Teller) -> Bundle:
+def train(job: Job, places: Places, tell: Teller, logged: Exporter | None = None) -> Bundle:
     """Go on where an earlier attempt was; from the beginning where the data have changed since."""
     order = job.order
     asked = config.read(order.config, f"the config of {order.model}", order.overrides, order.model)
@@ -179,10 +185,12 @@ def train(job: Job, places: Places, tell: Teller) -> Bundle:
     progress = JobProgress(console, tell, asked)
     with progress.stage("starting TensorFlow"):
         tensorflow()
-    return _once_free(lambda: _run(job, places, asked, progress), progress)
+    return _once_free(lambda: _run(job, places, asked, progress, logged), progress)
 
 
-def _run(job: Job, places: Places, asked: TrainingConfig, progress: JobProgress) -> Bundle:
+def _run(
+    job: Job, places: Places, asked: TrainingConfig, progress: JobProgress, logged: Exporter | None
+) -> Bundle:
     """A version that an earlier attempt published, and could not say so any more, is what came of the job."""
     from training import pipeline
 
@@ -200,10 +208,10 @@ def _run(job: Job, places: Places, asked: TrainingConfig, progress: JobProgress)
         progress.console.print(f"{found.path} was published by an earlier attempt", highlight=False)
         return found
     try:
-        return pipeline.run(asked, models, folder, progress, fence=fence)
+        return pipeline.run(asked, models, folder, progress, fence=fence, logged=logged)
     except DataChanged as error:
         progress.console.print(f"{error}; this job begins anew", highlight=False)
-        return pipeline.run(asked, models, folder, progress, fresh=True, fence=fence)
+        return pipeline.run(asked, models, folder, progress, fresh=True, fence=fence, logged=logged)
 
 
 def _once_free(run: Callable[[], Bundle], progress: JobProgress) -> Bundle:
@@ -233,7 +241,7 @@ def _end_when_lost(job: Job, places: Places) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _result(made: Bundle) -> dict[str, Any]:
+def _result(made: Bundle, introduced: Introduced | None) -> dict[str, Any]:
     manifest, verdict = made.manifest, made.manifest.verdict
     headline = manifest.metrics[manifest.headline]
     return {
@@ -241,6 +249,7 @@ def _result(made: Bundle) -> dict[str, Any]:
         "passed": verdict is None or verdict.passed,
         "headline": {"metric": manifest.headline, **json.loads(headline.model_dump_json())},
         "reasons": [] if verdict is None else [reason.model_dump(mode="json") for reason in verdict.reasons],
+        "promotion": None if introduced is None else {"did": introduced.did, "why": introduced.why},
     }
 
 

@@ -9,6 +9,7 @@ from service.errors import InvalidRequest
 from service.http.messages import Request
 
 if TYPE_CHECKING:
+    from service.canary.counting import Arm
     from service.logs.tracing import Ran
     from service.versions.loaded import LoadedModel
 
@@ -29,10 +30,10 @@ class Call:
     """`deadline` is in perf_counter's seconds; `key` decides, where traffic is split, which version answers.
 
     `model` is set once it is known. `decoding` is when work on the body began, `ran` when its rows were queued and run,
-    where somebody wants to know.
+    where somebody wants to know. `arm` is where its answer is counted that a canary is compared by, where there is one.
     """
 
-    __slots__ = ("deadline", "decoding", "id", "key", "model", "priority", "ran", "request")
+    __slots__ = ("arm", "deadline", "decoding", "id", "key", "model", "priority", "ran", "request")
 
     def __init__(self, request: Request, request_id: str, deadline: float, priority: Priority, key: bytes) -> None:
         self.request = request
@@ -41,6 +42,7 @@ class Call:
         self.priority = priority
         self.key = key
         self.model: LoadedModel | None = None
+        self.arm: Arm | None = None
         self.decoding = request.received
         self.ran: Ran | None = None
 

@@ -36,6 +36,10 @@ from service.metrics import Metrics
 
 log = logging.getLogger("hornpipe.request")
 
+# By what a canary is compared: who has made a mistake, or has gone, says nothing of a version.
+_FAILED: frozenset[Outcome] = frozenset({"error", "rejected"})
+_ANSWERED: frozenset[Outcome] = _FAILED | {"ok"}
+
 # A body that is larger costs more to read than to refuse.
 SMALL_BYTES = 4096
 
@@ -130,6 +134,8 @@ class Endpoint:
     def _note(self, call: Call, outcome: Outcome, response: Response) -> None:
         model = call.model.name if call.model else NO_MODEL
         self._metrics.request(model, self.route, outcome, perf_counter() - call.request.received)
+        if call.arm is not None and outcome in _ANSWERED:
+            call.arm.answered(failed=outcome in _FAILED)
         if outcome != "ok" or self._journal.eager:
             named = f"{call.model.name}/{call.model.version}" if call.model else ""
             self._journal.note(

@@ -49,6 +49,8 @@ class Inference:
         """
         model = self._registry.pick(name, version, label, call.key)
         call.model = model
+        if model.arm is not None and version is None and label is None:
+            call.arm = model.arm
         return model
 
     @property
@@ -148,5 +150,7 @@ class Inference:
         if self.traces:
             for work in batch.works:
                 work.call.ran = Ran(work.queued, batch.started, batch.ended)
+        if model.arm is not None:
+            model.arm.ran(batch)
         if batch.encoded is not None:
             model.monitor.observe(batch.encoded, batch.outputs, rows)

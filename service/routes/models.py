@@ -10,6 +10,7 @@ from contract import bundle, routing
 from contract.errors import BundleError
 from contract.manifest import Manifest
 from contract.routing import Canary, Role
+from service.canary.report import CanaryReport
 from service.errors import UnknownVersion
 from service.registry import REFUSED
 from service.state import state_of
@@ -78,10 +79,11 @@ class VersionSummary(BaseModel):
 
 
 class ModelDetail(ModelSummary):
-    """A model, its versions and its routing's history, the newest first."""
+    """A model, its versions and its routing's history, the newest first; `trial` is how its canary stands."""
 
     versions: list[VersionSummary]
     history: list[dict[str, Any]]
+    trial: CanaryReport | None = None
 
 
 @router.get("", summary="All models")
@@ -98,7 +100,8 @@ def model(request: Request, name: str) -> ModelDetail:
     slot = state.registry.slot(name)
     history = [event.model_dump(mode="json", by_alias=True) for event in reversed(routing.history(folder, name))]
     versions = [each for version in bundle.versions(folder, name) if (each := _version(folder, name, version))]
-    return ModelDetail(**_summary(slot).model_dump(), versions=versions, history=history)
+    trial = state.canaries.reports.get(name)
+    return ModelDetail(**_summary(slot).model_dump(), versions=versions, history=history, trial=trial)
 
 
 @router.get("/{name}/versions/{version}", summary="The manifest of a version")

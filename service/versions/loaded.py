@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import finalize
 
 import numpy as np
@@ -28,6 +29,9 @@ from service.inference.queue import Queue
 from service.inference.warned import RowWarnings
 from service.monitor import Monitor
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.canary.counting import Arm, Tries
 
 # Rows that take about as long as a hop to a thread and back run on the event loop: on two cores with Python's lock in
 # between, that is 200 to 400 µs of CPU time (benchmarks/NOTES.md). Pictures only where reading them is as short.
@@ -53,7 +57,9 @@ class Choice:
 class LoadedModel:
     """`why` says in a sentence why this variant runs here; `write` words its predictions.
 
-    The registry says in `roles` what the version is there for, and in `shadow` who gets a copy of what it answers.
+    The registry says in `roles` what the version is there for, and in `shadow` who gets a copy of what it answers. What
+    looks after canaries says in `arm` where it is counted what a canary and production answer, and in `tries`, of a
+    canary, what becomes of the copies that production gets.
     """
 
     def __init__(self, choice: Choice, lanes: Lanes, settings: Settings) -> None:
@@ -68,6 +74,8 @@ class LoadedModel:
         self.most_rows = min(settings.max_rows, _most_pictures(self.encoder))
         self.roles: tuple[Role, ...] = ()
         self.shadow: LoadedModel | None = None
+        self.arm: Arm | None = None
+        self.tries: Tries | None = None
         self.lanes = lanes
         self._variant = variant
         self._inline_rows = _inline_rows(variant, self.encoder)

@@ -2,6 +2,8 @@
 
 A copy begins when its request has been answered. It is a batch job with a deadline of its own, waits in a line of its
 own, and is shed before anybody else has to wait: when somebody does already, and when the event loop has little time.
+
+What a canary answers is tried on production the same way, some of it, and told to what looks after canaries.
 """
 
 import logging
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from contract.features import Encoded
 from contract.kinds import CategoryFeature, Feature, ImageFeature
+from service.counting.instruments import ShadowResult
 from service.errors import DeadlineExceeded, Overloaded
 from service.http.call import Call
 from service.http.messages import Request
@@ -58,13 +61,16 @@ class Shadows:
         if shadow is None:
             return
         if encoded is None or _inputs(shadow.manifest.features) != _inputs(model.manifest.features):
-            self._metrics.shadowed(model.name, "failed", result.count)
+            self._count(model, "failed", result.count)
         else:
             self._send(model, result.count, None, encoded, result)
 
     def ran(self, batch: Batch) -> None:
-        """Count a batch of copies."""
-        model = batch.works[0].model
+        """Count a batch of copies. Production, that was tried on what the canary answers, has answered nobody."""
+        first = batch.works[0]
+        model = first.model
+        if isinstance(first, Copy) and first.of.tries is not None:
+            return
         self._metrics.of(model.name).shadow.observe(batch.ended - batch.started)
         if batch.encoded is not None:
             model.monitor.observe(batch.encoded, batch.outputs, batch.rows)
@@ -78,29 +84,33 @@ class Shadows:
         result: Result,
     ) -> None:
         shadow = model.shadow
-        if shadow is None:
+        if shadow is None or (model.tries is not None and not model.tries.wanted()):
             return
         if self._load.share() > MOST_BUSY or not self._scheduler.has_time():
-            self._metrics.shadowed(model.name, "shed", count)
+            self._count(model, "shed", count)
             return
         call = Call(Request("", b"", []), "shadow", perf_counter() + DEADLINE_SECONDS, "batch", b"")
         copy = Copy(shadow, call, count, rows, encoded)
+        copy.of = model
         copy.told = lambda: self._compare(model, copy, result)
         try:
             self._scheduler.submit(copy)
         except Overloaded:
-            self._metrics.shadowed(model.name, "shed", count)
+            self._count(model, "shed", count)
 
     def _compare(self, model: LoadedModel, copy: "Copy", result: Result) -> None:
         if isinstance(copy.error, DeadlineExceeded):
-            self._metrics.shadowed(model.name, "shed", copy.count)
+            self._count(model, "shed", copy.count)
             return
         try:
             compared = self._comparison(model, copy, result)
         except Exception as error:  # whatever a version on trial answers must harm nobody
             copy.error, compared = error, None
         if compared is None:
-            self._failed(copy)
+            self._failed(model, copy)
+            return
+        if model.tries is not None and copy.result is not None:
+            model.tries.compared(compared, result.outputs, copy.result.outputs)
             return
         self._metrics.shadowed(model.name, "agreed", compared.agreed)
         self._metrics.shadowed(model.name, "disagreed", compared.disagreed)
@@ -109,22 +119,34 @@ class Shadows:
     def _comparison(self, model: LoadedModel, copy: "Copy", result: Result) -> Comparison | None:
         if copy.result is None:
             return None
-        return compare(model.manifest.output, copy.model.manifest.output, result.outputs, copy.result.outputs)
+        both = (model.manifest.output, result.outputs), (copy.model.manifest.output, copy.result.outputs)
+        (first, ours), (second, theirs) = both if model.tries is None else reversed(both)  # production comes first
+        return compare(first, second, ours, theirs)
 
-    def _failed(self, copy: "Copy") -> None:
+    def _count(self, model: LoadedModel, result: ShadowResult, rows: int) -> None:
+        """Rows that were not compared."""
+        if model.tries is None:
+            self._metrics.shadowed(model.name, result, rows)
+        elif result == "shed":
+            model.tries.shed()
+        else:
+            model.tries.fail()
+
+    def _failed(self, of: LoadedModel, copy: "Copy") -> None:
         model = copy.model
-        self._metrics.shadowed(model.name, "failed", copy.count)
-        if model not in self._complained:
+        self._count(of, "failed", copy.count)
+        if of.tries is None and model not in self._complained:
             self._complained.add(model)
             why = copy.error or "its answers cannot be compared with production's"
             log.warning("the shadow %s/%d fails what production answers: %s", model.name, model.version, why)
 
 
 class Copy(Work):
-    """A work that nobody waits for; `told` is called when it is done."""
+    """A work that nobody waits for, of what a model has answered; `told` is called when it is done."""
 
-    __slots__ = ("told",)
+    __slots__ = ("of", "told")
 
+    of: LoadedModel
     told: Callable[[], None]
 
     @property

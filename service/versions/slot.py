@@ -175,8 +175,13 @@ class Slot:
         self._split = Split(self.name, canary.percent if canary is not None else 0.0)
         for version, model in self.loaded.items():
             model.roles = roles[version]
-            model.shadow = shadow if model is self.serving and shadow is not model else None
+            model.shadow = self._copied_to(model, shadow)
         return self.serving is not before and self.serving is not None
+
+    def _copied_to(self, model: LoadedModel, shadow: LoadedModel | None) -> LoadedModel | None:
+        """What production answers is copied to the shadow, and what the canary answers to production."""
+        other = shadow if model is self.serving else self.serving if model is self._canary else None
+        return other if other is not model else None
 
     def _retire(self, model: LoadedModel) -> None:
         """It ends what it has begun; who still runs on it holds it."""
