@@ -24,7 +24,7 @@ _ENDED = """
 SELECT model, state, sum(jobs), sum(attempts), sum(milliseconds), max(last) FROM (
     SELECT model, state, count(*) AS jobs, sum(attempts) AS attempts, max(ended_at) AS last,
         sum(max(0, CAST(1000 * (ended_at - coalesce(started_at, ended_at)) AS INTEGER))) AS milliseconds
-    FROM job WHERE state IN ('succeeded', 'refused', 'failed', 'cancelled') GROUP BY model, state
+    FROM job INDEXED BY jobs_by_outcome WHERE ended_at IS NOT NULL GROUP BY model, state
     UNION ALL SELECT model, state, jobs, attempts, last, milliseconds FROM past
 ) GROUP BY model, state
 """

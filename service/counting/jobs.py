@@ -37,7 +37,7 @@ from service.registry import Registry
 log = logging.getLogger("hornpipe.jobs")
 
 LOCK, BOARD = "jobs.lock", "jobs.json"
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 # Names come from whoever may ask for jobs. Of more models the ones that were busy last are shown.
 MOST_MODELS = 64
 ENDED = tuple(state for state in STATES if state not in OPEN)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,18 @@ GROUPS = {
     for path in sorted(RULES.glob("*.yml"))
     for group in yaml.safe_load(path.read_text())["groups"]
 }
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is exported, and who rings at which moment; `every` is how often series are sampled and rules evaluated."""
+
+    alert: str
+    name: str
+    given: Sequence[dict[str, str]]
+    at: str
+    firing: Sequence[dict[str, str]] = ()
+    every: str = "1m"
 
 
 def needs(*binaries: str) -> pytest.MarkDecorator:

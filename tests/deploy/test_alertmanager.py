@@ -58,6 +58,9 @@ def test_who_is_told() -> None:
     assert routed(alertname="HornpipeInputDrift", model="m", severity="warning") == "jobs,people"
     assert routed(alertname="HornpipeErrors", model="m", severity="critical") == "jobs,people"
     assert routed(alertname="HornpipeDown", severity="critical") == "people"
+    # A job that fails must not be what asks for the next.
+    assert routed(alertname="HornpipeJobsFailing", model="m", severity="warning") == "people"
+    assert routed(alertname="HornpipeJobsRefused", model="m", severity="info") == "people"
 
 
 def test_what_is_inhibited_exists() -> None:

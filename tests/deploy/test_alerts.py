@@ -2,14 +2,14 @@
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from contract.drift import CRITICAL_Z, chi_square
-from tests.deploy.promtool import GROUPS, RULES, evaluate, needs, rings, series
+from tests.deploy.job_alerts import JOB_CASES
+from tests.deploy.promtool import GROUPS, RULES, Case, evaluate, needs, rings, series
 
 pytestmark = needs("promtool")
 M = {"model": "m", "version": "1"}
@@ -17,18 +17,6 @@ LOADED = series("hornpipe_model_info", "1x3000", **M, runtime="litert")
 SECONDS = "hornpipe_request_duration_seconds"
 # Rows a minute in four bins, whose PSI is 0.88, 0.18 and 0.01.
 SHIFTS = ((70, 10, 10, 10), (45, 18, 18, 19), (29, 25, 23, 23))
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is exported, and who rings at which moment; `every` is how often series are sampled and rules evaluated."""
-
-    alert: str
-    name: str
-    given: Sequence[dict[str, str]]
-    at: str
-    firing: Sequence[dict[str, str]] = ()
-    every: str = "1m"
 
 
 def watched(kind: str, rows: Sequence[float], every_minutes: int = 1, **labels: str) -> list[dict[str, str]]:
@@ -303,13 +291,15 @@ CASES = [
     *drifts("HornpipePredictionDrift", "output"),
     *(case for cases in (same_output, missing_inputs, down, no_model, errors, invalid_requests) for case in cases()),
     *(case for cases in (slow, queue, overloaded, no_traffic, old_model, quality) for case in cases()),
+    *JOB_CASES,
 ]
 
 
 def needed(alert: str) -> list[str]:
     """The groups that the alert is in and is made of; the others only take time."""
-    if alert in {rule["alert"] for rule in GROUPS["hornpipe-service-alerts"]}:
-        return ["hornpipe-service-alerts"]
+    for group in ("hornpipe-service-alerts", "hornpipe-job-alerts"):
+        if alert in {rule["alert"] for rule in GROUPS[group]}:
+            return [group]
     days = [] if alert in ("HornpipeSameOutput", "HornpipeMissingInputs") else ["hours", "drift-24h", "drift-7d"]
     return [f"hornpipe-{name}" for name in ("baseline", "drift-1h", *days, "drift-alerts")]
 
@@ -374,6 +364,6 @@ def test_alerts_are_documented() -> None:
 
 def test_promtool_has_nothing_to_complain_of() -> None:
     files = [*map(str, RULES.glob("*.yml"))]
-    assert len(files) == 2
+    assert len(files) == 3
     subprocess.run(["promtool", "check", "rules", *files], check=True, capture_output=True)
     subprocess.run(["promtool", "check", "config", "deploy/prometheus/prometheus.yml"], check=True, capture_output=True)
