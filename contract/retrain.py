@@ -4,16 +4,20 @@ It travels in the manifest, so production's own words say when it is to be repla
 """
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from contract.quality_interval import MEASURED
+
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([mhd])")
-_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+_HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
+# Of what may be asked for: every metric that labels give, of whatever task.
+METRICS = tuple(dict.fromkeys(name for names in MEASURED.values() for name in names))
 
 
 def seconds_of(text: str) -> float:
@@ -30,10 +34,14 @@ def _duration(text: str) -> str:
 
 
 def _schedule(text: str) -> str:
+    expected = f"expected a cron expression of five fields such as '0 3 * * 1', got {text!r}"
+    if len(text.split()) != 5:  # with a sixth, of seconds, it would no longer keep daylight saving as cron does
+        raise ValueError(expected)
     try:
-        CronSim(text, datetime(2000, 1, 1))  # only whether it parses
+        if next(CronSim(text, datetime(2000, 1, 1)), None) is None:
+            raise ValueError(f"{expected}, which never comes")
     except CronSimError as error:
-        raise ValueError(f"expected a cron expression such as '0 3 * * 1', got {text!r}: {error}") from error
+        raise ValueError(f"{expected}: {error}") from error
     return text
 
 
@@ -46,9 +54,16 @@ def _timezone(name: str) -> str:
 
 
 def _hours(text: str) -> str:
-    if not _HOURS.fullmatch(text):
-        raise ValueError(f"expected two times of day such as 08:00-18:00, got {text!r}")
+    found = _HOURS.fullmatch(text)
+    if found is None or found[1] == found[2]:
+        raise ValueError(f"expected two different times of day such as 08:00-18:00, got {text!r}")
     return text
+
+
+def _metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"expected one of {', '.join(METRICS)}, got {name!r}")
+    return name
 
 
 Duration = Annotated[str, AfterValidator(_duration)]
@@ -62,7 +77,7 @@ class OnQuality(_Section):
     """A realised metric by labels that is worse than `bound`: below it, or above it where less is better. `rows` is how
     many labelled rows it must be of; its whole 95% interval has to lie beyond the bound."""
 
-    metric: str
+    metric: Annotated[str, AfterValidator(_metric)]
     bound: float
     rows: int = Field(default=500, ge=1)
 
@@ -89,6 +104,19 @@ class Retrain(_Section):
     def cooldown_time(self) -> timedelta:
         """As a span of time."""
         return timedelta(seconds=seconds_of(self.cooldown))
+
+    def quiet_at(self, at: datetime) -> bool:
+        """Whether the quiet hours are on at an aware time, by the clocks on the wall; they may go over midnight."""
+        found = _HOURS.fullmatch(self.quiet_hours or "")
+        if found is None:
+            return False
+        begins, ends = map(time.fromisoformat, found.groups())
+        now = at.astimezone(ZoneInfo(self.timezone)).time()
+        return begins <= now < ends if begins < ends else now >= begins or now < ends
+
+    def said(self, at: datetime) -> str:
+        """An aware time as the clocks on the wall show it."""
+        return f"{at.astimezone(ZoneInfo(self.timezone)):%Y-%m-%d %H:%M %Z}"
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> "Retrain":

@@ -14,7 +14,7 @@ from contract.features import Problem, show
 from service.access.guard import describe
 from service.errors import INTERNAL, NOT_FOUND, Answer, InvalidRequest, answer_to, body, body_of
 from service.http import openapi
-from service.routes import docs, drift, feedback, jobs, models, promotion, quality
+from service.routes import alerts, docs, drift, feedback, jobs, models, promotion, quality
 from service.state import ServiceState
 
 log = logging.getLogger("hornpipe")
@@ -43,6 +43,7 @@ def create_api(state: ServiceState) -> FastAPI:
     api.include_router(quality.router)
     api.include_router(feedback.router)
     api.include_router(jobs.router)
+    api.include_router(alerts.router)
     api.openapi = lambda: openapi.describe(api, state.registry)  # type: ignore[method-assign]  # its documented way
     return api
 

@@ -32,7 +32,9 @@ from service.state import ServiceState
 from service.versions.readiness import Readiness
 
 if TYPE_CHECKING:
+    from service.counting.jobs import JobWatch
     from service.predictions.kept import Kept
+    from service.retraining.watch import Retraining
 
 
 def create_app(
@@ -54,6 +56,7 @@ def create_app(
     kept = keep(settings, inference, metrics)
     quality = QualityWatch(registry, windows, kept.labelled if kept else None, settings, store.folder)
     metrics.show(quality.board.fill)
+    jobs = watch_jobs(settings, registry, metrics, store)
     canaries = CanaryWatch(registry, metrics, settings.models_dir, kept.labelled if kept else None)
     metrics.show(canaries.fill)
     journal = journal or Journal(AccessLog(None, 0.0))
@@ -64,7 +67,27 @@ def create_app(
     table = hot_paths(inference, readiness, settings, front)
     dispatch = WithoutPreflights(table) if cors is not None else table
     parts = settings, registry, readiness, inference, metrics, front, dispatch, limits(settings), windows, quality
-    return Application(ServiceState(*parts, canaries, kept))
+    return Application(ServiceState(*parts, canaries, kept, jobs, watch_retraining(settings, registry, kept)))
+
+
+def watch_jobs(settings: Settings, registry: Registry, metrics: Metrics, store: Store) -> "JobWatch | None":
+    """What /metrics says of retraining jobs, where there is a table of them. Imported only then, as a database is."""
+    if settings.jobs_file is None:
+        return None
+    from service.counting.jobs import JobWatch
+
+    jobs = JobWatch(settings.jobs_file, registry, store.folder)
+    metrics.show(jobs.board.fill)
+    return jobs
+
+
+def watch_retraining(settings: Settings, registry: Registry, kept: "Kept | None") -> "Retraining | None":
+    """What asks for jobs by itself, where there is a table of them. Imported only then, as above."""
+    if settings.jobs_file is None:
+        return None
+    from service.retraining.watch import Retraining
+
+    return Retraining(registry, kept.labelled if kept else None, settings, settings.jobs_file)
 
 
 def keep(settings: Settings, inference: Inference, metrics: Metrics) -> "Kept | None":

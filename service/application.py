@@ -60,6 +60,10 @@ class Application:
             self.state.kept.start()
         running = [self.state.registry.watch(), self._prepare(), self.state.windows.run(), self.state.quality.run()]
         running.append(self.state.canaries.run())
+        if self.state.jobs is not None:
+            running.append(self.state.jobs.run())
+        if self.state.retraining is not None:
+            running.append(self.state.retraining.run())
         tasks = [asyncio.create_task(each) for each in running]
         for task in tasks:
             task.add_done_callback(_log_death)
@@ -75,6 +79,10 @@ class Application:
         await self.state.windows.close()
         self.state.quality.close()
         await self.state.canaries.close()
+        if self.state.jobs is not None:
+            self.state.jobs.close()
+        if self.state.retraining is not None:
+            self.state.retraining.close()
         self.state.registry.close()
         self.state.inference.close()
         if self.state.kept is not None:

@@ -122,6 +122,9 @@ class Settings(BaseModel):
     jobs_file: Path | None = Field(
         default=None, description="The table of retraining jobs that `hornpipe worker` does; without it `/jobs` is off."
     )
+    retrain_seconds: float = Field(
+        default=5.0, gt=0, le=60, description="How often it is looked whether a model is to be trained again by itself."
+    )
     predictions_dir: Path | None = Field(
         default=None, description="Folder of the prediction log and of its labels; nothing is kept without it."
     )

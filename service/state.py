@@ -17,7 +17,9 @@ from service.versions.readiness import Readiness
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from service.counting.jobs import JobWatch
     from service.predictions.kept import Kept
+    from service.retraining.watch import Retraining
 
 
 @dataclass
@@ -36,6 +38,8 @@ class ServiceState:
     quality: QualityWatch
     canaries: CanaryWatch
     kept: "Kept | None"
+    jobs: "JobWatch | None"
+    retraining: "Retraining | None"
 
 
 def state_of(app: "FastAPI") -> ServiceState:

@@ -23,6 +23,12 @@ SELECT v.version, count(*), count(l.id)
 FROM versions v JOIN predictions p ON p.version = v.key LEFT JOIN labels l ON l.id = p.id AND l.row = p.row
 WHERE v.model = ? AND p.at >= ? AND p.at < ? GROUP BY v.key
 """
+_RECEIVED = """
+SELECT count(*) FROM (
+  SELECT 1 FROM labels l CROSS JOIN predictions p ON p.id = l.id AND p.row = l.row
+  WHERE l.received > ? AND p.version IN (SELECT key FROM versions WHERE model = ?) LIMIT ?
+)
+"""
 
 
 class JoinedLabels:
@@ -54,6 +60,12 @@ class JoinedLabels:
                 predicted[version] += rows
                 known[version] += labels
         return {version: (predicted[version], known[version]) for version in sorted(predicted)}
+
+    def received(self, model: str, since: float, most: int) -> int:
+        """As `Labelled` says."""
+        with reading(self._folder) as connection:
+            (count,) = connection.execute(_RECEIVED, (since, model, most)).fetchone()
+            return int(count)
 
     def changes(self) -> int:
         """As `Labelled` says."""

@@ -89,6 +89,10 @@ class Labelled(Protocol):
     def counts(self, model: str, since: float, until: float = np.inf) -> dict[int, tuple[int, int]]:
         """By version: rows predicted in that time, and how many of them have a label."""
 
+    def received(self, model: str, since: float, most: int) -> int:
+        """How many rows, of whatever version, have got a label after `since`, Unix seconds, or a correction; counted up
+        to `most`."""
+
     def changes(self) -> int:
         """A number that is another one once a prediction or a label has come, gone or been corrected, by whichever
         process: while it is the same, so is every answer above for times that are over."""
