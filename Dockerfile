@@ -7,10 +7,10 @@
 #
 # The dependencies (/opt/venv, changes rarely) and Hornpipe (/opt/hornpipe, changes often, small) are separate layers.
 
-# What all images share: a user without rights, the folders of models and runs, where Python looks.
+# What all images share: a user without rights, the folders that are volumes, where Python looks.
 FROM python:3.11-slim-bookworm AS base
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin hornpipe \
-    && install --directory --owner=10001 --group=10001 /models /runs /work /state
+    && install --directory --owner=10001 --group=10001 /models /runs /work /state /jobs /predictions
 ENV PATH=/opt/hornpipe/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/hornpipe \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -7,11 +7,15 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
+
 from service.settings import from_environment
+from training.child import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
+COMPOSED = yaml.safe_load(COMPOSE)["services"]
 FINAL = {"service", "service-tf", "trainer", "tensorboard"}
 COPIED = {source for line in re.findall(r"^COPY (?!--)(.+)$", DOCKERFILE, re.M) for source in line.split()[:-1]}
 
@@ -67,6 +71,44 @@ def service(name: str) -> str:
     """The lines of one service of docker-compose.yml."""
     (lines,) = re.findall(rf"^  {name}:\n((?:    .*\n)+)", COMPOSE, re.M)
     return lines
+
+
+def test_the_first_model_makes_itself_and_a_worker_waits_for_jobs():
+    first, trainer = COMPOSED["first-model"], COMPOSED["trainer"]
+
+    assert first["command"] == ["python", "-m", "examples.flights", "first-model"]
+    assert trainer["command"] == ["hornpipe", "worker"]
+    assert trainer["restart"] == "unless-stopped"
+    assert {first["image"], trainer["image"]} == {"hornpipe-trainer"}
+    # It may go on where the other was stopped: the same data, in the same places.
+    assert set(first["volumes"]) <= set(trainer["volumes"])
+
+
+def test_any_number_of_workers_may_run():
+    assert COMPOSED["trainer"].keys().isdisjoint({"container_name", "ports", "hostname"})
+
+
+def test_a_worker_that_is_stopped_has_time_to_save():
+    (seconds,) = re.findall(r"^(\d+)s$", COMPOSED["trainer"]["stop_grace_period"])
+    assert int(seconds) > PATIENCE_SECONDS
+
+
+def test_workers_and_the_service_share_jobs_and_models():
+    both = [COMPOSED[name] for name in ("trainer", "service")]
+    (table,) = {each["environment"]["HORNPIPE_JOBS_FILE"] for each in both}
+    ours = re.findall(r"install --directory .*? (/.*)$", DOCKERFILE, re.M)[0].split()
+
+    for each in both:
+        mounted = dict(volume.split(":", 1) for volume in each["volumes"])
+        assert mounted["jobs"] == str(Path(table).parent)
+        assert mounted["models"] == "/models"  # to write: who serves, and why
+        assert set(mounted.values()) <= set(ours)
+
+
+def test_containers_have_no_rights_that_they_do_not_need():
+    for name, each in COMPOSED.items():
+        assert (name, each["read_only"], each["cap_drop"]) == (name, True, ["ALL"])
+        assert each["security_opt"] == ["no-new-privileges:true"]
 
 
 def test_compose_builds_targets_that_there_are():
