@@ -14,7 +14,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,7 +29,8 @@ MANIFEST = "manifest.json"
 SAVED_MODEL = "saved_model.pb"
 VARIANTS = "variants"
 STAGING_PREFIX = ".staging-"
-ABANDONED_AFTER_SECONDS = 24 * 3600.0
+# An unfinished folder is locked by who builds it, but for a moment at its beginning.
+ABANDONED_AFTER_SECONDS = 60.0
 
 # A manifest holds vocabularies and golden pictures, and still is far smaller. It is read before anything is verified.
 MOST_MANIFEST_BYTES = 32 * 2**20
@@ -167,10 +168,13 @@ def staged(models: Path, name: str) -> Iterator[Path]:
     _sweep(parent)
     path = parent / f"{STAGING_PREFIX}{os.getpid()}-{time.time_ns():x}"
     path.mkdir()
+    lock = os.open(path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
 
 
 def publish(staging: Path, manifest_of: Callable[[int], Manifest]) -> Bundle:
@@ -252,7 +256,20 @@ def _sync(path: Path) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what killed exports left behind, once it is old enough that no living one can still be at it."""
+    """Remove what killed exports left behind."""
     for path in parent.glob(f"{STAGING_PREFIX}*"):
-        if time.time() - path.stat().st_mtime > ABANDONED_AFTER_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # finished, or swept by somebody else, meanwhile
+            if time.time() - path.stat().st_mtime > ABANDONED_AFTER_SECONDS and not _is_locked(path):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_locked(path: Path) -> bool:
+    """The kernel frees a lock when the process that has it ends, however it ends."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

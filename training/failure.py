@@ -19,7 +19,9 @@ _MAY_PASS = frozenset(
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # Libraries say it in a text of their own: HDF5, TensorFlow, Arrow, the C++ library when it gives up.
 _SAYS_FULL = re.compile("No space left on device|Disk quota exceeded", re.IGNORECASE)
-_SAYS_MEMORY = re.compile("bad_alloc|Cannot allocate|out of memory|MemoryError|failed to allocate", re.IGNORECASE)
+_SAYS_MEMORY = re.compile(
+    "bad_alloc|cannot allocate|out of memory|MemoryError|failed to allocate|failed to map segment", re.IGNORECASE
+)
 LONGEST = 300
 
 NO_MEMORY = "there was not enough memory"
@@ -43,7 +45,7 @@ def failure_of(error: Exception) -> Failure:
     for each in _causes(error):
         if _is_full(each):
             return Failure(f"the disk is full: {_where(each)}", may_pass=True)
-        if isinstance(each, MemoryError) or getattr(each, "errno", None) == errno.ENOMEM or _is_exhausted(each):
+        if _is_memory(each):
             return Failure(NO_MEMORY, may_pass=True)
         if isinstance(each, OSError) and each.errno in _MAY_PASS:
             return Failure(str(error) if isinstance(error, HornpipeError) else _told(each), may_pass=True)
@@ -78,9 +80,13 @@ def _is_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in _FULL or bool(_SAYS_FULL.search(str(error)))
 
 
-def _is_exhausted(error: BaseException) -> bool:
-    """TensorFlow's, for memory; which is not imported for this."""
-    return type(error).__name__ == "ResourceExhaustedError"
+def _is_memory(error: BaseException) -> bool:
+    """Python's, the system's, TensorFlow's (which is not imported for this), or what a library says of its own."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    if type(error).__name__ == "ResourceExhaustedError":
+        return True
+    return not isinstance(error, HornpipeError) and bool(_SAYS_MEMORY.search(str(error)))
 
 
 def _where(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Whole or absent: what a crash, a stray byte or a hostile manifest leaves of a bundle."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -64,6 +65,16 @@ def test_what_a_crash_left_is_no_version_and_in_nobodys_way(models: Path) -> Non
     assert len(left) == 1
     assert bundle.versions(models, NAME) == [1]
     assert add_version(models).manifest.version == 2
+
+
+def test_what_a_crash_left_is_swept_and_what_is_being_built_is_not(models: Path) -> None:
+    assert die_at(models, 12) == -signal.SIGKILL
+    (left,) = (models / NAME).glob(f"{bundle.STAGING_PREFIX}*")
+    with bundle.staged(models, NAME) as living:
+        for path in (left, living):
+            os.utime(path, (0, 0))
+        with bundle.staged(models, NAME) as other:
+            assert [path.exists() for path in (left, living, other)] == [False, True, True]
 
 
 def test_two_publishers_at_once_get_two_versions(models: Path) -> None:
