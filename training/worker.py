@@ -24,8 +24,10 @@ from training.child import Child
 from training.job import Event
 from training.places import Places as Places  # whoever starts a worker has it from here
 
-# A job is taken over when its worker has not been heard of for so long; it is heard of four times as often.
+# A job is taken over when its worker has not been heard of for so long; it is heard of four times as often at least,
+# and as often as people like to see how far it is, and a job that is taken back should end.
 LEASE_SECONDS = 60.0
+TELL_SECONDS = 5.0
 POLL_SECONDS = 2.0
 
 
@@ -109,7 +111,9 @@ class Worker:
         renewed = float("-inf")
         unwritten: list[str] = []
         while not child.ended(wait=min(self._lease / 8, 0.5)):
-            if time.monotonic() - renewed >= self._lease / 4:  # before the log: to be heard of is what matters
+            if time.monotonic() - renewed >= min(
+                self._lease / 4, TELL_SECONDS
+            ):  # before the log: to be heard of is what matters
                 renewed = time.monotonic()
                 told = self._renew(jobs, job, child.progress) or told
             unwritten = _write(jobs, job, [*unwritten, *child.lines()])
