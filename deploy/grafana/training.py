@@ -1,15 +1,75 @@
-"""What training has made: versions, their age, and how they came into service."""
+"""What training does and has made: jobs, versions, their age, and how they came into service."""
 
-from deploy.grafana.panels import Json, Row, dashboard, lines
+from deploy.grafana.panels import (
+    NONE_IS_GOOD,
+    Json,
+    Row,
+    Steps,
+    dashboard,
+    lines,
+    number,
+    section,
+    table,
+)
 from deploy.grafana.queries import CREATED, LOADED, PREDICTIONS, quantiles, rate, total
 from deploy.grafana.versions import versions
 
+JOBS_ENDED = "(hornpipe_job_ended_total > 0)"
+# Of jobs in a row: where HornpipeJobsFailing and HornpipeJobsRefused ring.
+FAILING = 2
+REFUSED = 3
+BY_WAITING: Steps = ((None, "green"), (300, "yellow"), (6 * 3600, "red"))
+
 
 def training() -> Json:
-    about = "What training has made of the models: versions, their age, and how they came into service."
-    return dashboard(
-        "training", "Training and versions", about, [], [_who_answers(), (8, [versions()]), _changes(), _shadow()]
-    )
+    about = "Retraining jobs, and what they have made of the models: versions, their age, how they came into service."
+    jobs = [section("Jobs"), _jobs(), _getting_on(), (8, [_outcomes()])]
+    made = [section("Versions"), _who_answers(), (8, [versions()]), _changes(), _shadow()]
+    return dashboard("training", "Training and versions", about, [], [*jobs, *made])
+
+
+def _jobs() -> Row:
+    waits = "Of those that may begin; jobs for later, as after quiet hours or a failure, do not count."
+    unread = "Of what is told here; it is read every two seconds."
+    return 4, [
+        number("Running", 'max(hornpipe_jobs{state="running"})'),
+        number("Queued", 'max(hornpipe_jobs{state="queued"})'),
+        number("The oldest waits for", "max(hornpipe_job_queued_seconds)", "s", waits, steps=BY_WAITING),
+        number("Models that fail", _models("failed", FAILING), about="Two jobs in a row or more.", steps=NONE_IS_GOOD),
+        number("Models refused", _models("refused", REFUSED), about="By the gate, three times in a row or more."),
+        number("Age", "time() - max(hornpipe_jobs_timestamp_seconds)", "s", unread),
+    ]
+
+
+def _models(state: str, least: int) -> str:
+    """How many have so many such jobs in a row."""
+    return f'count(max by (model) (hornpipe_job_in_a_row{{state="{state}"}}) >= {least}) or vector(0)'
+
+
+def _getting_on() -> Row:
+    running = {"{{model}}": "max by (model) (hornpipe_job_running_seconds)"}
+    silent = {"{{model}}": "max by (model) (hornpipe_job_progress_age_seconds)"}
+    ended = {"{{model}} {{state}}": "max by (model, state) (increase(hornpipe_job_ended_total[$__rate_interval]))"}
+    return 8, [
+        lines("Running for", running, "s", "From the first attempt on, also while none runs after a failure."),
+        lines("Without progress for", silent, "s", "A step or a stage is progress; half an hour without rings."),
+        lines("Ended", ended, about="As they came to their end: succeeded, refused by the gate, failed, cancelled."),
+    ]
+
+
+def _outcomes() -> Json:
+    def ended(state: str) -> str:
+        return f'max by (model) (hornpipe_job_ended_total{{state="{state}"}})'
+
+    def over_jobs(metric: str) -> str:
+        return f"max by (model) (sum by (model, job, instance) ({metric}) / sum by (model, job, instance) {JOBS_ENDED})"
+
+    columns = {state: ended(state) for state in ("succeeded", "refused", "failed", "cancelled")}
+    columns["last success"] = "time() - max by (model) (hornpipe_job_last_success_timestamp_seconds)"
+    columns["mean time"] = over_jobs("hornpipe_job_seconds_total")
+    columns["mean attempts"] = over_jobs("hornpipe_job_attempts_total")
+    units = dict.fromkeys(columns, "short") | {"last success": "s", "mean time": "s"}
+    return table("What came of jobs", columns, ("model",), "Since the job table was made.", units=units)
 
 
 def _who_answers() -> Row:

@@ -18,6 +18,8 @@ import yaml
 
 from contract import routing
 from contract.histogram import bin_names
+from contract.job import OPEN, STATES, Order
+from contract.jobs import opened
 from deploy.grafana import queries as asked
 from deploy.grafana import write
 from service.counting.instruments import INSTRUMENTS
@@ -175,6 +177,18 @@ class Client:
                     client.post(f"{url}/feedback", json=feedback).raise_for_status()
 
 
+def some_jobs(path: Path) -> Path:
+    """A table with a job of every state."""
+    with opened(path) as jobs:
+        for state in reversed(STATES):  # the oldest would be claimed first
+            model = {"queued": "digits", "running": "words"}.get(state, NAME)
+            jobs.ask(Order(model=model, config="[data]", cause="person", asked_by="test", why="fixture"))
+            job = jobs.claim("w", 3600.0) if state != "queued" else None
+            if job is not None and state not in OPEN:
+                jobs.end(job, state)
+    return path
+
+
 @pytest.fixture(scope="module")
 def seen(trained: Trained, some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Two replicas: one on LiteRT in two workers, one on TensorFlow with GPUs; version 2 is the shadow of version 1."""
@@ -187,7 +201,7 @@ def seen(trained: Trained, some_flights: Path, tmp_path_factory: pytest.TempPath
     routing.shadow(models, NAME, 2, by="test", why="fixture")
     names = [*(feature.name for feature in trained.bundle.manifest.features), "outcome"]
     flights = ds.dataset(some_flights).to_table(columns=names).to_pylist()
-    kept = {"QUALITY_SECONDS": 0.5}
+    kept = {"QUALITY_SECONDS": 0.5, "JOBS_FILE": some_jobs(folder / "jobs.sqlite")}
     processes = [Process(models, folder / "litert.log", WORKERS=2, PREDICTIONS_DIR=folder / "litert", **kept)]
     logged = {"PREDICTIONS_DIR": folder / "tensorflow", **kept}
     processes.append(WithGpus(models, folder / "tensorflow.log", RUNTIME="savedmodel", **logged))
