@@ -1,0 +1,202 @@
+"""Jobs that harm: they end with a reason after a bounded number of attempts, and the worker and the queue go on."""
+
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from contract.job import Job, Order
+from contract.jobs import MOST_LINES, Jobs, opened
+from tests.training.test_tracking import write_config, write_shop
+from tests.training.working import SECONDS, children, ended, hurry, start_worker, stop, working
+from tests.waiting import wait_until
+from training.worker import Places
+
+EVIL = """
+import os, signal, subprocess, sys, time
+import numpy as np
+
+def abort(inputs):
+    subprocess.Popen(["sleep", "1000"])  # holds our pipes, and our memory
+    for _ in range(20_000):
+        print("x" * 5000)
+    os.abort()
+
+def hog(inputs):
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
+    time.sleep(15)
+    for each in busy:
+        each.kill()
+    raise ValueError("had enough")
+
+def devour(inputs):
+    np.ones(1 << 50)
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    write_shop(tmp_path / "shop.csv")
+    return Places(tmp_path / "jobs.sqlite", tmp_path / "models", tmp_path / "runs")
+
+
+@pytest.fixture
+def jobs(places: Places) -> Iterator[Jobs]:
+    with opened(places.jobs) as table:
+        yield table
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Callable[..., Order]:
+    text = write_config(tmp_path).read_text()
+
+    def make(model: str, *overrides: str, builder: str | None = None, most_attempts: int = 3) -> Order:
+        network = "model = { members = 1, hidden = [8], number_bins = 4 }"
+        assert network in text
+        config = text if builder is None else text.replace(network, f'model = {{ builder = "evil:{builder}" }}')
+        given = {"model": model, "config": config, "cause": "person", "asked_by": "ann", "why": "a test"}
+        return Order(**given, overrides=overrides, most_attempts=most_attempts)
+
+    return make
+
+
+@pytest.fixture
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil.py").write_text(EVIL)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def training_process(jobs: Jobs, number: int, attempt: int) -> int:
+    """The process of this attempt of a job that a worker of this process minds."""
+
+    def there() -> list[int]:
+        job = jobs.get(number)
+        return children(os.getpid()) if (job.state, job.attempts) == ("running", attempt) else []
+
+    wait_until(there, f"attempt {attempt} of job {number} runs", seconds=SECONDS)
+    return there()[0]
+
+
+def at_rest(jobs: Jobs, number: int, attempt: int) -> Job:
+    wait_until(
+        lambda: (jobs.get(number).state, jobs.get(number).attempts) == ("queued", attempt),
+        f"attempt {attempt} of job {number} is over",
+        seconds=SECONDS,
+    )
+    return jobs.get(number)
+
+
+def test_a_job_that_dies_at_every_attempt_lets_the_others_pass_and_ends(
+    places: Places, jobs: Jobs, order: Callable[..., Order]
+) -> None:
+    strange = jobs.ask(order("strange"))
+    with closing(sqlite3.connect(places.jobs)) as file, file:  # as a newer Hornpipe asks
+        file.execute("UPDATE job SET wish = json_insert(wish, '$.gpus', 8)")
+    poisoned = jobs.ask(order("poisoned"))
+    with working(places):
+        for attempt in (1, 2):
+            os.kill(training_process(jobs, poisoned.id, attempt), signal.SIGKILL)
+            rests = at_rest(jobs, poisoned.id, attempt)
+            assert rests.error is not None
+            assert "was killed" in rests.error
+            other = jobs.ask(order(f"other{attempt}", "training.epoks=1"))  # quickly done: it is wrong
+            assert ended(jobs, other.id).state == "failed"
+            assert jobs.get(poisoned.id).state == "queued"
+            hurry(places)
+        os.kill(training_process(jobs, poisoned.id, 3), signal.SIGKILL)
+        failed = ended(jobs, poisoned.id)
+
+    assert (failed.state, failed.attempts) == ("failed", 3)
+    assert (failed.error or "").endswith("(attempt 3, the last)")
+    assert (jobs.get(strange.id).state, jobs.get(strange.id).attempts) == ("queued", 0)
+
+
+def test_a_process_that_may_have_no_memory_says_so_and_its_worker_lives(
+    places: Places, jobs: Jobs, order: Callable[..., Order]
+) -> None:
+    hungry = jobs.ask(order("hungry", most_attempts=2))
+    with working(places):
+        for attempt in (1, 2):
+            pid = training_process(jobs, hungry.id, attempt)
+            resource.prlimit(pid, resource.RLIMIT_AS, (600 << 20, 600 << 20))  # TensorFlow alone takes more
+            if attempt == 1:
+                assert "there was not enough memory" in (at_rest(jobs, hungry.id, 1).error or "")
+                hurry(places)
+        failed = ended(jobs, hungry.id)
+        other = jobs.ask(order("other", "training.epoks=1"))
+        assert ended(jobs, other.id).state == "failed"
+
+    assert (failed.state, failed.attempts) == ("failed", 2)
+    assert "there was not enough memory" in (failed.error or "")
+    assert "attempt 2, the last" in (failed.error or "")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("evil")
+def test_what_a_job_starts_prints_or_takes_does_not_stop_its_worker(
+    places: Places, jobs: Jobs, order: Callable[..., Order]
+) -> None:
+    lease = 6.0
+    with working(places, lease) as first, working(places, lease) as second:
+        aborts = jobs.ask(order("aborts", builder="abort", most_attempts=1))
+        crashed = ended(jobs, aborts.id)
+        assert (crashed.state, crashed.attempts) == ("failed", 1)
+        assert "the training process crashed (SIGABRT)" in (crashed.error or "")
+        assert 1000 < len(jobs.lines(aborts.id)) <= MOST_LINES
+        assert not any("sleep" in command for command in commands())
+
+        devours = jobs.ask(order("devours", builder="devour", most_attempts=1))
+        assert (ended(jobs, devours.id).error or "").startswith("there was not enough memory")
+
+        hogs = jobs.ask(order("hogs", builder="hog"))
+        hogged = ended(jobs, hogs.id)
+        assert (hogged.state, hogged.attempts) == ("failed", 1)  # nobody took it over meanwhile
+        assert "had enough" in (hogged.error or "")
+        assert first.name != second.name
+
+
+def commands() -> list[str]:
+    """Of all processes that our children have left."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [command for command in found if command.startswith("sleep 1000")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_data_that_cannot_be_read_end_a_job_at_once_with_their_name(
+    places: Places, jobs: Jobs, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    broken, locked = tmp_path / "broken.parquet", tmp_path / "locked.csv"
+    broken.write_bytes(b"PAR1" + bytes(1000) + b"PAR1")
+    shutil.copy(tmp_path / "shop.csv", locked)
+    locked.chmod(0)
+    asked = {
+        name: jobs.ask(order(name, f"data.path={path}"))
+        for name, path in (("broken", broken), ("locked", locked), ("gone", tmp_path / "gone.csv"))
+    }
+    # Root may read everything unless it is taken from it.
+    powers = "-dac_override,-dac_read_search"
+    worker = start_worker(places, *(["setpriv", f"--bounding-set={powers}"] if os.getuid() == 0 else []))
+    for name, said in (("broken", "broken.parquet"), ("locked", "locked.csv"), ("gone", "gone.csv")):
+        failed = ended(jobs, asked[name].id)
+        assert (failed.state, failed.attempts) == ("failed", 1)
+        assert said in (failed.error or "")
+    assert "ermission denied" in (jobs.get(asked["locked"].id).error or "")
+
+    vanishing = jobs.ask(order("vanishing", "training.epochs=100000", "training.patience=100000"))
+    wait_until(lambda: jobs.get(vanishing.id).progress.epoch, "it trains", seconds=SECONDS)
+    shutil.rmtree(places.folder(vanishing.id))
+    failed = ended(jobs, vanishing.id)
+    stop(worker)
+    assert (failed.state, failed.attempts) == ("failed", 1)
+    assert "No such file or directory" in (failed.error or "")
