@@ -16,4 +16,4 @@ class Part(BaseModel):
     JSON has no NaN and no infinity; they are written as strings, which are read back as what they were.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", defer_build=True)

@@ -27,6 +27,7 @@ def serve(options: argparse.Namespace) -> int:
         return report(os.environ)
     from service.__main__ import main
 
+    gc.freeze()  # or the first collection looks through all of it
     gc.enable()
     return main()
 

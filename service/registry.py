@@ -76,8 +76,8 @@ class Registry:
         return found
 
     def serving(self) -> Iterator[LoadedModel]:
-        """The production version of each model."""
-        return (slot.serving for slot in self.slots() if slot.serving is not None)
+        """The production version of each model, in no order."""
+        return (slot.serving for slot in self._slots.values() if slot.serving is not None)
 
     def loaded(self) -> Iterator[LoadedModel]:
         """Every version that is loaded; its roles say what for."""

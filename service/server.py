@@ -64,8 +64,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         # A thread that loads a model or runs one gives way to the event loop after so long, and not only after 5 ms.
         sys.setswitchinterval(SWITCH_SECONDS)
-        # What is here now, modules and routes, stays: the collector need not look through it ever again.
-        gc.collect()
+        # What is here now, modules and routes, stays: the collector need not look through it, now or ever again.
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -44,7 +44,7 @@ class StoredKey(BaseModel):
     `requests_per_second` is kept up on average; `burst` is how many may come at once, by default those of one second.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -65,7 +65,7 @@ class StoredKey(BaseModel):
 class KeyFile(BaseModel):
     """The whole file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     keys: tuple[StoredKey, ...]
 

@@ -101,7 +101,7 @@ _MEANINGS = {
 def describe(app: FastAPI, registry: Registry) -> Schema:
     """The whole schema. Made anew each time: a promotion may have changed the features."""
     schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-    serving = list(registry.serving())
+    serving = sorted(registry.serving(), key=lambda model: model.name)
     _tell_errors(schema["paths"])
     schema["paths"] |= {PATH: {"post": _predict(serving)}, **_views(), **openapi_others.describe()}
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Tensors of so many values are read on the thread of their model: it takes longer than the event loop has time for.
 LARGE = 20_000
 
-# What is said to who comes while there is no room at all.
+# Whoever is refused is told to come again after so long at most.
 MOST_RETRY_SECONDS = 30.0
 
 
@@ -60,10 +60,14 @@ class Inference:
 
     def refusal(self, seconds: float) -> Overloaded | None:
         """Why a request that may take so many seconds need not even be read: no model could run it in time."""
-        waits = [model.wait() for model in self._registry.serving()]
-        if not waits or min(waits) <= seconds:
+        wait = math.inf
+        for model in self._registry.serving():
+            if not model.would_refuse(seconds):
+                return None
+            wait = min(wait, model.wait())
+        if wait == math.inf:  # nothing serves
             return None
-        again = max(1, math.ceil(min(min(waits), MOST_RETRY_SECONDS)))
+        again = max(1, math.ceil(min(wait, MOST_RETRY_SECONDS)))
         return Overloaded("every model is busy for longer than the request may take; try again shortly", again)
 
     async def predict(

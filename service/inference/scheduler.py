@@ -18,6 +18,8 @@ INLINE_ROWS = 32
 INLINE_SECONDS = 0.002
 # How often works behind a long run are looked at for deadlines.
 EXPIRE_SECONDS = 0.01
+# Jobs that lie ready for whichever thread is free first, so that none waits for the event loop to come by.
+AHEAD = 1
 
 Ran = Callable[[Batch], None]
 
@@ -90,7 +92,7 @@ class Scheduler:
 
     def _pump(self) -> None:
         self._pump_is_due = False
-        while self._threads.free and (queue := self._next()) is not None:
+        while (queue := self._next()) is not None:
             works = queue.take(queue.at_once)
             if not len(queue):
                 del self._waiting[queue]
@@ -102,8 +104,12 @@ class Scheduler:
 
     def _next(self) -> Queue | None:
         """The model that has run least, of those with somebody waiting; batch jobs have what is left."""
-        urgent = [queue for queue in self._waiting if queue.urgent]
-        allowed = urgent or (list(self._waiting) if self._batch_jobs < self._most_batch_jobs else [])
+        free = self._threads.free
+        allowed = [queue for queue in self._waiting if queue.urgent and (free > 0 or queue.is_steady)]
+        if free <= -AHEAD:
+            return None
+        if free > 0 and not allowed and self._batch_jobs < self._most_batch_jobs:
+            allowed = list(self._waiting)
         return min(allowed, key=lambda queue: queue.served, default=None)
 
     def _start(self, queue: Queue, works: list[Work]) -> None:

@@ -26,13 +26,13 @@ class Threads(Generic[T, R]):
 
     @property
     def free(self) -> int:
-        """How many more jobs would begin at once."""
+        """How many more jobs would begin at once; below zero, how many lie ready."""
         return self._most - self._busy
 
     def start(self, job: T) -> None:
-        """Called on the event loop."""
+        """Called on the event loop. More jobs than threads are free lie ready, and begin in order."""
         self._busy += 1
-        if self._busy > len(self._threads):
+        if len(self._threads) < min(self._busy, self._most):
             thread = threading.Thread(target=self._work, name=f"run-{len(self._threads)}")
             self._threads.append(thread)
             thread.start()

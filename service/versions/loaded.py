@@ -123,9 +123,13 @@ class LoadedModel:
         """Where what others answer waits to be tried here. One request at a time: a thread is never taken for long."""
         return self._inline_copies if rows <= self._inline_rows else self._threaded_copies
 
+    def would_refuse(self, seconds: float) -> bool:
+        """Whether a row that comes now, and may take so many seconds, would not be taken on."""
+        return self.queue_for(1).would_refuse(seconds)
+
     def wait(self) -> float:
-        """Seconds until a row that comes now would run, about; infinite where there is no room for it."""
-        return self.queue_for(1).wait_for_room()
+        """Seconds until a row that comes now would run, about."""
+        return self.queue_for(1).wait()
 
     def run(self, encoded: Encoded) -> Outputs:
         """Run on the calling thread."""
@@ -136,12 +140,15 @@ class LoadedModel:
             self.lanes.give_back(lane)
 
     def warm_up(self, row: Encoded, before: "LoadedModel | None", pause: Pause) -> None:
-        """Make what the first requests need; as much as the version before it has come to use, where there is one."""
+        """Make what the first requests need; as much as the version before it has come to use, where there is one.
+
+        An interpreter of another size takes two milliseconds to make, and as much memory as its weights.
+        """
         sizes = self.lanes.sizes
         if before is not None and len(before.lanes) and before.lanes.sizes == sizes:
             self.lanes.warm(row, len(before.lanes), before.lanes.used(), pause)
         else:
-            self.lanes.warm(row, 1, sizes if self._inline_rows else sizes[:1], pause)
+            self.lanes.warm(row, 1, sizes[:1], pause)
 
     def when_done(self, call: Callable[[Callable[[], None]], object]) -> None:
         """Once nobody holds this model any more, `call` is handed the function that gives its memory back."""
@@ -208,7 +215,7 @@ def load(
     try:
         proof.prove(read, choice.variant, first)
         pause()
-        row = proof.encode_golden(read).take(np.zeros(1, np.int64))
+        row = proof.encode_golden(read, 1)
         model = LoadedModel(choice, lanes, settings)
         pause()
         model.warm_up(row, before, pause)
