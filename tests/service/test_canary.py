@@ -57,7 +57,7 @@ def test_a_key_keeps_its_side_and_a_growing_share_only_takes_keys_over() -> None
 
 def test_every_process_sends_a_key_to_the_same_side() -> None:
     program = (
-        "from service.splitting import Split; s = Split('flights', 30);"
+        "from service.versions.splitting import Split; s = Split('flights', 30);"
         "print(''.join('01'[s.to_canary(b'key-%d' % i)] for i in range(500)))"
     )
     here = "".join("01"[Split("flights", 30).to_canary(b"key-%d" % i)] for i in range(500))
