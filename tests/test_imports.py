@@ -32,8 +32,8 @@ import asyncio
 from pathlib import Path
 from contract import bundle
 from service.app import create_app
-from service.answers import predictions
-from service.loaded import load
+from service.inference.answers import predictions
+from service.versions.loaded import load
 from service.settings import Settings
 settings = Settings(models_dir=Path(sys.argv[1]))
 create_app(settings)
