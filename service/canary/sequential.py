@@ -29,10 +29,12 @@ def share_bounds(sum_of_values: float, count: int, alpha: float) -> tuple[float,
     """The lower and the upper bound of a mean of `count` values from 0 to 1; each is ever wrong with `alpha` / 2."""
     if not count:
         return 0.0, 1.0
-    share, most = sum_of_values / count, math.log(2 / alpha)
+    rest = count - sum_of_values
+    share, mixed = sum_of_values / count, _log_beta(PRIOR + sum_of_values, PRIOR + rest) - _log_beta(PRIOR, PRIOR)
 
     def possible(mean: float) -> bool:
-        return _log_mixture(sum_of_values, count, mean) < most
+        """Whether the mixture of likelihoods is not so much larger than that of this mean."""
+        return mixed - _log_likelihood(sum_of_values, rest, mean) < math.log(2 / alpha)
 
     return _edge(0.0, share, possible), _edge(1.0, share, possible)
 
@@ -58,14 +60,10 @@ def psi_beyond(margin: float, bins: int, rows: int, others: int) -> float:
     return scale * stretch * chi_square((freedom + shift) / stretch, CRITICAL_Z)
 
 
-def _log_mixture(sum_of_values: float, count: int, mean: float) -> float:
-    """The logarithm of the mixture of likelihoods over that of a mean."""
-    rest = count - sum_of_values
-    if (mean <= 0 and sum_of_values > 0) or (mean >= 1 and rest > 0):
-        return math.inf
-    likelihood = sum_of_values * math.log(mean) if sum_of_values else 0.0
-    likelihood += rest * math.log1p(-mean) if rest else 0.0
-    return _log_beta(PRIOR + sum_of_values, PRIOR + rest) - _log_beta(PRIOR, PRIOR) - likelihood
+def _log_likelihood(ones: float, zeros: float, mean: float) -> float:
+    if (mean <= 0 and ones > 0) or (mean >= 1 and zeros > 0):
+        return -math.inf
+    return (ones * math.log(mean) if ones else 0.0) + (zeros * math.log1p(-mean) if zeros else 0.0)
 
 
 def _log_beta(a: float, b: float) -> float:
