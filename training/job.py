@@ -45,6 +45,8 @@ PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, see prctl(2)
 WIDTH = 110
 # Progress is told so often at most.
 SECONDS = 1.0
+# Of a resumed run the first call has the steps of its past, and the one after it took as long as tracing does.
+CALLS_BEFORE = 1
 # So often a process looks whether the job is still its own, and so long one waits for another to find that it is not.
 LOOK_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
@@ -110,8 +112,8 @@ class _Told(Silent):
 
     def begin(self, steps: int) -> None:
         self._steps = max(1, steps)
-        self._done = 0
-        self._begun: tuple[float, int] | None = None  # when, and how far a resumed run was
+        self._done = self._calls = 0
+        self._begun: tuple[float, int] | None = None  # when, and how far it was then
         self._last = float("-inf")
 
     def stage(self, title: str) -> None:
@@ -119,8 +121,9 @@ class _Told(Silent):
 
     def on_steps(self, count: int, loss: float) -> None:
         self._done += count
+        self._calls += 1
         now = time.monotonic()
-        if self._begun is None:
+        if self._begun is None and self._calls > CALLS_BEFORE:
             self._begun = now, self._done
         if now - self._last >= SECONDS:
             self._last = now

@@ -85,6 +85,7 @@ def test_epoch_loss_and_time_left(told: Told, clock: Clock) -> None:
         assert told.last == Progress(
             stage="training", epoch=1, epochs=EPOCHS, loss=0.9, eta=None, metric="roc_auc", best=None, at=clock.now
         )
+        clock.now += 30  # tracing
         for _ in range(19):
             clock.now += 2
             listener.on_steps(10, 0.7)
@@ -108,9 +109,12 @@ def test_the_time_left_after_a_checkpoint_is_by_what_was_done_since(told: Told, 
     with training(told) as listener:
         listener.on_steps(300, 0.6)  # as a resumed run begins
         assert (told.last.epoch, told.last.eta) == (4, None)
+        clock.now += 30
+        listener.on_steps(1, 0.6)  # the first step is traced before it runs
+        assert told.last.eta is None
         clock.now += 5
-        listener.on_steps(10, 0.6)
-        assert told.last.eta == pytest.approx(90 * 0.5)
+        listener.on_steps(9, 0.6)
+        assert told.last.eta == pytest.approx(90 * 5 / 9)
         clock.now += 5
         listener.on_steps(-10, 0.6)  # back to the last good checkpoint
         assert (told.last.epoch, told.last.eta) == (4, None)
