@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hornpipe.command import RUNS, Command, models_option, runs_option, user
+from hornpipe.triggers import triggers
 
 if TYPE_CHECKING:
     from contract.job import Job, Progress
@@ -155,6 +156,11 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         if name == "log":
             sub.add_argument("--follow", action="store_true", help="go on until it has ended")
         _table_option(sub)
+    sub = actions.add_parser("triggers", help="what has a model trained again by itself, and what holds that back now")
+    sub.add_argument("name", metavar="NAME")
+    sub.set_defaults(action=triggers)
+    _table_option(sub)
+    models_option(sub)
 
 
 def _run_arguments(sub: argparse.ArgumentParser) -> None:

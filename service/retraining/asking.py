@@ -71,7 +71,7 @@ class Asking:
     def _note(self, name: str, cause: Cause, outcome: Outcome) -> None:
         """The job is queued already: a history that cannot be written holds up nothing."""
         asked = outcome.job is not None
-        log.info("%s: %s by %s: %s", name, "asked" if asked else "not asked", cause, outcome.why)
+        log.info("%s: %s job is asked for (%s): %s", name, "a" if asked else "no", cause, outcome.why)
         try:
             _write(self._models, name, "asked" if asked else "not_asked", cause, outcome.why)
         except (OSError, ValidationError) as error:

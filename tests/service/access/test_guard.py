@@ -112,6 +112,7 @@ def test_every_path_of_the_application_has_a_rule_of_its_own() -> None:
         ("GET", "", "admin"),
         ("OPTIONS", "*", "admin"),
         ("POST", "/jobs", "admin"),
+        ("POST", "/jobs/alerts", "admin"),
         ("GET", "/docs/../models", None),  # no router makes a path of it that it is not
     ],
 )
