@@ -22,7 +22,7 @@ tf.config.set_logical_device_configuration(
 from pathlib import Path
 from tests.training import small
 from training import devices, fit
-from training.run import Run
+from training.loop.run import Run
 
 task, folder = sys.argv[1], Path(sys.argv[2])
 for count in (1, 2):
