@@ -112,8 +112,24 @@ def test_the_config_shown_is_valid() -> None:
 
     from training import config
 
-    (shown,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
-    assert config.parse(tomllib.loads(shown)).serving.on_unseen == "accept"
+    whole, more = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    assert config.parse(tomllib.loads(whole)).serving.on_unseen == "accept"
+    assert config.parse(tomllib.loads(whole + more)).promotion.policy == "canary"
+
+
+def test_the_sections_shown_in_the_guide_to_retraining_are_valid() -> None:
+    import tomllib
+
+    from training import config
+
+    (whole, _) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    base = tomllib.loads(whole)
+    shown = re.findall(r"```toml\n(.*?)```", Path("docs/retraining.md").read_text(), flags=re.DOTALL)
+    assert len(shown) >= 5
+    for each in shown:
+        sections = tomllib.loads(each)
+        merged = base | {name: base.get(name, {}) | section for name, section in sections.items()}
+        config.parse(merged)
 
 
 def test_what_make_is_told_to_do_exists() -> None:
