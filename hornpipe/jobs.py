@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +14,14 @@ from hornpipe.command import RUNS, Command, models_option, runs_option, user
 from hornpipe.triggers import triggers
 
 if TYPE_CHECKING:
-    from contract.job import Job, Progress
+    from contract.job import Job
+    from contract.jobs import Jobs
 
 JOBS = Path(os.environ.get("HORNPIPE_JOBS_FILE", RUNS / "jobs.sqlite"))
 LOOK_SECONDS = 0.5
+# Of the state that a job which was waited for has ended in; 1 for the others.
+EXIT_CODES = {"succeeded": 0, "refused": 3}
+_EXITS = "exit code 0: succeeded, 3: refused by the gate, 1: failed or cancelled"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,46 +41,54 @@ def run(options: argparse.Namespace) -> int:
         most_attempts=options.attempts,
     )
     with opened(options.jobs) as jobs:
-        job = jobs.ask(order)
+        job = _asked(partial(jobs.ask, order))
     print(f"job {job.id}: {job.order.model} is queued  next: hornpipe jobs log {job.id} --follow")
     return _follow(options.jobs, job.id) if options.wait else 0
 
 
 def listed(options: argparse.Namespace) -> int:
     from contract.jobs import opened
+    from hornpipe import job_view
 
     with opened(options.jobs) as jobs:
         found = jobs.newest(options.model, options.state, options.most)
-    for job in found:
-        print(_line(job))
-    if not found:
-        print("no jobs")
+    if found:
+        job_view.console().print(job_view.table(found), highlight=False)
+    else:
+        print(f"no {'such ' if options.model or options.state else ''}jobs in {options.jobs}")
     return 0
 
 
 def show(options: argparse.Namespace) -> int:
     from contract.jobs import opened
+    from hornpipe import job_view
 
     with opened(options.jobs) as jobs:
-        print(jobs.get(options.job).model_dump_json(indent=2))
+        job = _found(jobs, options)
+    if options.json:
+        print(job.model_dump_json(indent=2))
+    else:
+        job_view.console().print(job_view.sheet(job), highlight=False, markup=False)
     return 0
 
 
 def log(options: argparse.Namespace) -> int:
-    if options.follow:
-        return _follow(options.jobs, options.job)
     from contract.jobs import opened
 
     with opened(options.jobs) as jobs:
-        for line in jobs.lines(options.job):
-            print(line.text)
-    return 0
+        _found(jobs, options)
+        if not options.follow:
+            for line in jobs.lines(options.job):
+                print(line.text)
+            return 0
+    return _follow(options.jobs, options.job)
 
 
 def cancel(options: argparse.Namespace) -> int:
     from contract.jobs import opened
 
     with opened(options.jobs) as jobs:
+        _found(jobs, options)
         job = jobs.cancel(options.job)
     print(f"job {job.id}: {job.state if job.state == 'cancelled' else 'is told to stop'}")
     return 0
@@ -84,8 +98,9 @@ def retry(options: argparse.Namespace) -> int:
     from contract.jobs import opened
 
     with opened(options.jobs) as jobs:
-        job = jobs.retry(options.job, user())
-    print(f"job {job.id}: {job.order.model} is queued")
+        _found(jobs, options)
+        job = _asked(lambda: jobs.retry(options.job, user()))
+    print(f"job {job.id}: {job.order.model} is queued  next: hornpipe jobs log {job.id} --follow")
     return 0
 
 
@@ -101,34 +116,48 @@ def worker(options: argparse.Namespace) -> int:
 
 
 def _follow(path: Path, number: int) -> int:
-    """Print a job's log until it has ended. Exit code 0 where it succeeded, 3 where the gate refused it, else 1."""
+    """Print a job's log until it has ended, in a terminal with a bar below it. See EXIT_CODES."""
     from contract.job import OPEN
     from contract.jobs import opened
+    from hornpipe import job_view
 
-    last = 0
-    with opened(path) as jobs:
+    console, last = job_view.console(), 0
+    with opened(path) as jobs, job_view.bar(console) as bar:
+        task = bar.add_task("", state="", total=None)
         while True:
             job = jobs.get(number)  # before its lines: when it has ended, they are all there
             for line in jobs.lines(number, after=last):
-                print(line.text)
+                console.print(line.text, highlight=False, markup=False, soft_wrap=True)
                 last = line.number
             if job.state not in OPEN:
-                print(_line(job))
-                return {"succeeded": 0, "refused": 3}.get(job.state, 1)
+                break
+            told = job_view.how_far(job) if job.state == "running" else job_view.why_it_waits(job)
+            done = job.progress.epoch if job.state == "running" else None
+            bar.update(task, state=job.state, description=told, completed=done or 0, total=job.progress.epochs)
             time.sleep(LOOK_SECONDS)
+    console.print(job_view.sheet(job), highlight=False, markup=False)
+    return EXIT_CODES.get(job.state, 1)
 
 
-def _line(job: Job) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.asked_at))
-    result = f"version {job.result['version']}" if job.result else job.error or ""
-    told = _progress(job.progress) if job.state == "running" else result.splitlines()[0] if result else ""
-    return f"{job.id:>5}  {when}  {job.state:<9}  {job.order.model:<20}  {job.order.cause:<8}  {told}".rstrip()
+def _found(jobs: Jobs, options: argparse.Namespace) -> Job:
+    """Raises UnknownJob that says where it was looked for."""
+    from contract.jobs import UnknownJob
+
+    try:
+        return jobs.get(options.job)
+    except UnknownJob as error:
+        raise UnknownJob(f"{error} in {options.jobs}; hornpipe jobs list shows those that are there") from None
 
 
-def _progress(progress: Progress) -> str:
-    epoch = f"epoch {progress.epoch} of {progress.epochs}" if progress.epoch is not None else progress.stage
-    loss = f", loss {progress.loss:.4g}" if progress.loss is not None else ""
-    return epoch + loss + (f", {progress.eta:.0f} s left at most" if progress.eta is not None else "")
+def _asked(ask: Callable[[], Job]) -> Job:
+    """Raises JobError that says what can be done about an open job."""
+    from contract.jobs import JobError, OpenJob
+
+    try:
+        return ask()
+    except OpenJob as error:
+        hint = f"hornpipe jobs log {error.job} --follow shows it, hornpipe jobs cancel {error.job} takes it back"
+        raise JobError(f"{error}: {hint}") from None
 
 
 def _table_option(sub: argparse.ArgumentParser) -> None:
@@ -145,7 +174,7 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
     found.set_defaults(action=listed)
     _table_option(found)
     for name, action, told in (
-        ("show", show, "everything about a job, as JSON"),
+        ("show", show, "how far a job is, or what came of it"),
         ("log", log, "what a job has said"),
         ("cancel", cancel, "take a job out of the queue, or stop it"),
         ("retry", retry, "ask for the same once more"),
@@ -153,9 +182,12 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
         sub = actions.add_parser(name, help=told)
         sub.add_argument("job", type=int, metavar="JOB")
         sub.set_defaults(action=action)
+        if name == "show":
+            sub.add_argument("--json", action="store_true", help="all of it, its config too, as GET /jobs/JOB")
         if name == "log":
-            sub.add_argument("--follow", action="store_true", help="go on until it has ended")
+            sub.add_argument("--follow", action="store_true", help=f"go on until it has ended; {_EXITS}")
         _table_option(sub)
+
     sub = actions.add_parser("triggers", help="what has a model trained again by itself, and what holds that back now")
     sub.add_argument("name", metavar="NAME")
     sub.set_defaults(action=triggers)
@@ -169,7 +201,7 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as training.epochs=3")
     sub.add_argument("--why", default="by hand", help="for the history")
     sub.add_argument("--attempts", type=int, default=3, metavar="N", help="how often it may be tried (3)")
-    sub.add_argument("--wait", action="store_true", help="print its log until it has ended")
+    sub.add_argument("--wait", action="store_true", help=f"print its log until it has ended; {_EXITS}")
     sub.set_defaults(action=run)
     _table_option(sub)
 
