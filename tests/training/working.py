@@ -92,8 +92,6 @@ def kill_at_random(places: Places, jobs: Jobs, number: int, kills: int, dice: ra
         if kill % 3 != 2:  # one in three while it starts
             _until_it_got_on(jobs, at, dice)
         threading.Event().wait(dice.uniform(0.0, 1.5))  # a random moment is what is to be met
-        if jobs.get(number).ended_at is not None:
-            break
         if kill % 2:
             cut_power(worker)
         else:
