@@ -22,6 +22,8 @@ log = logging.getLogger("hornpipe.retraining")
 MOST_JOBS = 500
 
 Clock = Callable[[], float]
+# Of a history: when it was changed and how long it is. None where that cannot be seen.
+Stamp = tuple[int, int] | None
 
 
 class Outcome(NamedTuple):
@@ -38,7 +40,7 @@ class Asking:
         self._models = models
         self._jobs = jobs
         self._clock = clock
-        self._said: dict[tuple[str, Cause], Outcome] = {}
+        self._said: dict[tuple[str, Cause], tuple[Outcome, Stamp]] = {}
         self._unwritten: set[str] = set()
 
     @contextmanager
@@ -50,10 +52,10 @@ class Asking:
     def ask(self, table: Jobs, wish: Wish, evidence: Evidence, asked_by: str) -> Outcome:
         """Decide, and do as was decided. Raises JobError, and then nothing was decided."""
         outcome = self._decided(table, wish, evidence, asked_by)
-        key = wish.manifest.name, evidence.cause
-        if self._said.get(key) != outcome:
-            self._said[key] = outcome
-            self._note(wish.manifest.name, evidence.cause, outcome)
+        name, cause = wish.manifest.name, evidence.cause
+        if self._said.get((name, cause)) != (outcome, self._stamp(name)):
+            self._note(name, cause, outcome)
+            self._said[name, cause] = outcome, self._stamp(name)
         return outcome
 
     def _decided(self, table: Jobs, wish: Wish, evidence: Evidence, asked_by: str) -> Outcome:
@@ -71,19 +73,31 @@ class Asking:
     def _note(self, name: str, cause: Cause, outcome: Outcome) -> None:
         """The job is queued already: a history that cannot be written holds up nothing."""
         asked = outcome.job is not None
-        log.info("%s: %s job is asked for (%s): %s", name, "a" if asked else "no", cause, outcome.why)
         try:
-            _write(self._models, name, "asked" if asked else "not_asked", cause, outcome.why)
+            new = _write(self._models, name, "asked" if asked else "not_asked", cause, outcome.why)
         except (OSError, ValidationError) as error:
+            new = self._said.get((name, cause), (None,))[0] != outcome
             if name not in self._unwritten:
                 log.warning("what is decided about training %s again is not in its history: %s", name, error)
             self._unwritten.add(name)
+        if new:
+            log.info("%s: %s job is asked for (%s): %s", name, "a" if asked else "no", cause, outcome.why)
+
+    def _stamp(self, name: str) -> Stamp:
+        try:
+            facts = (self._models / name / routing.HISTORY).stat()
+        except OSError:
+            return None
+        return facts.st_mtime_ns, facts.st_size
 
 
-def _write(models: Path, name: str, action: routing.Action, cause: Cause, why: str) -> None:
-    """A line in the history, unless it is what this cause has led to last: another process may have written it."""
+def _write(models: Path, name: str, action: routing.Action, cause: Cause, why: str) -> bool:
+    """A line in the history, unless it is what this cause has led to last: another process may have written it. Whether
+    it was written."""
     with bundle.locked(models / name):
         events = reversed(routing.history(models, name))
         last = next((each for each in events if each.by == cause and each.action in routing.DECISIONS), None)
-        if last is None or (last.action, last.why) != (action, why):
-            routing.note(models, name, action, None, cause, why)
+        if last is not None and (last.action, last.why) == (action, why):
+            return False
+        routing.note(models, name, action, None, cause, why)
+        return True

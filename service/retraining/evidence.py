@@ -10,13 +10,12 @@ from contract.trigger import Evidence, due, learned
 from service.labels.labelled import Labelled
 from service.quality.quality import realised
 from service.quality.rows import collected, known
-from service.retraining.ticks import Ticks
 from service.retraining.wish import Wish
 
 
-def by_schedule(wish: Wish, ticks: Ticks, now: datetime) -> Evidence | None:
-    """Raises OSError where it cannot be kept until when the schedule was seen."""
-    at = due(wish.retrain, ticks.until(wish.manifest.name, wish.retrain, now), now)
+def by_schedule(wish: Wish, last: datetime, now: datetime) -> Evidence | None:
+    """Where it has come since it was last looked at."""
+    at = due(wish.retrain, last, now)
     if at is None:
         return None
     what = f"the schedule {wish.retrain.schedule} was due at {wish.retrain.said(at)}"

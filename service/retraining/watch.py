@@ -1,4 +1,5 @@
-"""Looks at the clock, at labels and at quality, and asks for jobs; one process does so for all that share the table."""
+"""Looks at the clock, at labels and at quality, and asks for jobs; of the processes that share a table, one does so for
+a model."""
 
 import asyncio
 import logging
@@ -8,15 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contract.errors import HornpipeError
+from contract.job import Job
 from contract.jobs import Jobs
-from contract.trigger import Evidence
+from contract.trigger import Evidence, learned
 from service.labels.labelled import Labelled, LabelsError
 from service.processes.leader import Leader
 from service.quality.rows import DAY_SECONDS
+from service.quality.watch import AGE_SECONDS
 from service.registry import Registry
-from service.retraining import evidence
+from service.retraining import evidence, ticks
 from service.retraining.asking import Asking, Clock
-from service.retraining.ticks import Ticks
 from service.retraining.wish import NoWish, UnreadableWish, Wish, wish_of
 from service.settings import Settings
 
@@ -37,8 +39,9 @@ class Retraining:
         self._labelled = labelled
         self._pause = settings.retrain_seconds
         self._window = settings.quality_days * DAY_SECONDS
-        self._ticks = jobs.with_name(f"{jobs.name}.schedules.json")
-        self._leader = Leader(jobs.with_name(f"{jobs.name}.leader"))
+        self._folder = jobs.with_name(f"{jobs.name}.triggers")
+        self._leaders: dict[str, Leader] = {}
+        self._judged: dict[str, tuple[object, list[Evidence]]] = {}
         self._clock = clock
         self._troubles: dict[str, str] = {}
 
@@ -50,7 +53,16 @@ class Retraining:
 
     def close(self) -> None:
         """Let another process look."""
-        self._leader.step_down()
+        self.lead(())
+
+    def lead(self, wishes: Sequence[Wish]) -> list[Wish]:
+        """Those that no other process looks after: services of other models share the table too. Raises OSError."""
+        wanted = {wish.manifest.name: wish for wish in wishes}
+        for name in self._leaders.keys() - wanted.keys():
+            self._leaders.pop(name).step_down()
+        for name in wanted.keys() - self._leaders.keys():
+            self._leaders[name] = Leader(self._folder / f"{name}.lock")
+        return [wish for name, wish in wanted.items() if self._leaders[name].leads()]
 
     def look(self, wishes: Sequence[Wish]) -> float:
         """On a thread. Whatever goes wrong with one model is logged, and tried again at the next look. How long it
@@ -69,9 +81,8 @@ class Retraining:
     async def _try_to_look(self) -> float:
         try:
             wishes = list(self._wishes())
-            if not wishes or not await asyncio.to_thread(self._leader.leads):
-                return 0.0
-            return await asyncio.to_thread(self.look, wishes)
+            mine = await asyncio.to_thread(self.lead, wishes)
+            return await asyncio.to_thread(self.look, mine) if mine else 0.0
         except OSError as error:
             self._tell("", str(error))
         except Exception as error:  # a defect of ours; the next look may be luckier
@@ -96,24 +107,32 @@ class Retraining:
                 self.asking.ask(table, wish, found, found.cause)
 
     def _by_schedule(self, wish: Wish, table: Jobs) -> None:
-        ticks = Ticks(self._ticks)
-        found = evidence.by_schedule(wish, ticks, datetime.fromtimestamp(self._clock(), UTC))
-        if found is not None and found.since is not None:
+        path, now = self._folder / f"{wish.manifest.name}.json", datetime.fromtimestamp(self._clock(), UTC)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        found = evidence.by_schedule(wish, ticks.until(path, wish.retrain, now), now)
+        if found is not None:
             # Asked before it is marked as seen: who dies in between finds the job that is there already.
             self.asking.ask(table, wish, found, found.cause)
-            ticks.saw(wish.manifest.name, wish.retrain, found.since)
+            ticks.saw(path, wish.retrain, now)
 
-    def _of_labels(self, wish: Wish, table: Jobs) -> Iterator[Evidence]:
+    def _of_labels(self, wish: Wish, table: Jobs) -> list[Evidence]:
+        """Found anew where a label or a job has come, and when predictions have grown older. Raises LabelsError."""
         if wish.retrain.on_labels is None and wish.retrain.on_quality is None:
-            return
+            return []
         if self._labelled is None:
             raise LabelsError("on_labels and on_quality need labels: HORNPIPE_PREDICTIONS_DIR is not set")
-        jobs = table.newest(wish.manifest.name)
+        name, jobs, now = wish.manifest.name, table.newest(wish.manifest.name), self._clock()
+        state = wish.manifest.version, wish.retrain, learned(jobs), self._labelled.changes(), now // AGE_SECONDS
+        if self._judged.get(name, (None,))[0] != state:
+            self._judged[name] = state, self._found(wish, self._labelled, jobs, now)
+        return self._judged[name][1]
+
+    def _found(self, wish: Wish, labelled: Labelled, jobs: Sequence[Job], now: float) -> list[Evidence]:
         found = (
-            evidence.by_labels(wish, self._labelled, jobs),
-            evidence.by_quality(wish, self._labelled, jobs, self._clock() - self._window),
+            evidence.by_labels(wish, labelled, jobs),
+            evidence.by_quality(wish, labelled, jobs, now - self._window),
         )
-        yield from (each for each in found if each is not None)
+        return [each for each in found if each is not None]
 
     def _tell(self, model: str, trouble: str) -> None:
         """Once, until it is another one."""

@@ -33,6 +33,7 @@ class Looking:
         self.now = time.time()
         self.folder = folder
         self.jobs = folder / "jobs.sqlite"
+        self.seen = folder / "jobs.sqlite.triggers" / f"{MODEL}.json"
         self.log = folder / "log"
         self._logged = 0
         (folder / "models" / MODEL).mkdir(parents=True)

@@ -24,12 +24,18 @@ def missed(path: Path) -> None:
     """As a service leaves it that was stopped three days ago."""
     until = (datetime.now(UTC) - timedelta(days=3)).isoformat()
     tick = {"schedule": SECTION["schedule"], "timezone": "UTC", "until": until}
-    path.with_name(f"{path.name}.schedules.json").write_text(json.dumps({NAME: tick}))
+    folder = path.with_name(f"{path.name}.triggers")
+    folder.mkdir()
+    (folder / f"{NAME}.json").write_text(json.dumps(tick))
+
+
+def lock(path: Path) -> Path:
+    return path.with_name(f"{path.name}.triggers") / f"{NAME}.lock"
 
 
 def leader(service: Process, path: Path) -> int:
     """The process id that holds the lock, as the system tells."""
-    inode = path.with_name(f"{path.name}.leader").stat().st_ino
+    inode = lock(path).stat().st_ino
     found = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     (process,) = {int(each[4]) for each in found if each[1] == "FLOCK" and each[5].endswith(f":{inode}")}
     assert process in workers(service).values()
@@ -37,7 +43,7 @@ def leader(service: Process, path: Path) -> int:
 
 
 def held(path: Path) -> bool:
-    with path.with_name(f"{path.name}.leader").open("a") as file:
+    with lock(path).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

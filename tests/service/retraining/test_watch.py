@@ -57,7 +57,7 @@ def test_after_downtime_it_asks_for_what_was_missed_once(looking: Looking) -> No
 
 
 def test_who_died_before_it_was_marked_as_seen_asks_for_no_second_job(looking: Looking) -> None:
-    wish, seen = looking.wish(schedule=at(looking, 3)), looking.folder / "jobs.sqlite.schedules.json"
+    wish, seen = looking.wish(schedule=at(looking, 3)), looking.seen
     looking.look(wish)
     before = seen.read_bytes()
     looking.look(wish, after=3 * HOUR)
@@ -87,14 +87,15 @@ def test_another_schedule_than_before_begins_now(looking: Looking) -> None:
     assert looking.look(looking.wish(version=2, schedule=at(looking, 4)), after=5 * HOUR) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"flights": {"until": "yesterday"}}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schedule": "0 3 * * *", "timezone": "UTC", "until": "yesterday"}'])
 def test_a_broken_file_of_what_was_seen_begins_anew(
     looking: Looking, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (looking.folder / "jobs.sqlite.schedules.json").write_bytes(content)
+    looking.seen.parent.mkdir()
+    looking.seen.write_bytes(content)
     wish = looking.wish(schedule=at(looking, 3))
     assert looking.look(wish) == []
-    assert "schedules begin now" in caplog.text
+    assert "the schedule begins now" in caplog.text
     assert len(looking.look(wish, after=3 * HOUR)) == 1
 
 
@@ -254,3 +255,21 @@ def test_one_model_s_trouble_is_not_another_s(looking: Looking, caplog: pytest.L
         looking.look(broken)
     looking.look(wish)
     assert len(looking.look(wish, after=3 * HOUR)) == 1
+
+
+# Who looks
+
+
+def test_services_of_different_models_share_a_table_and_each_looks_after_its_own(looking: Looking) -> None:
+    """As with HORNPIPE_MODELS: the first to come would else look after nothing of the second's."""
+    mine, other = looking.wish(schedule="* * * * *"), looking.wish(schedule="* * * * *")
+    other = other._replace(manifest=other.manifest.model_copy(update={"name": "other"}))
+    first = looking.retraining
+    assert first.lead([mine]) == [mine]
+    looking.begin()
+    assert looking.retraining.lead([mine, other]) == [other]
+    assert first.lead([]) == []  # it serves flights no more
+    assert looking.retraining.lead([mine, other]) == [mine, other]
+    looking.retraining.close()
+    assert first.lead([mine, other]) == [mine, other]
+    first.close()
