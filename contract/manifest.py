@@ -184,13 +184,16 @@ class GoldenExample(Part):
 
 class DataFacts(Part):
     """Which data the model has seen. The fingerprint is a SHA-256 over names, types and values; of an imported model,
-    over the files that it came in, and `test_rows` are those that its variants were compared on."""
+    over the files that it came in, and `test_rows` are those that its variants were compared on. `rows` is how many
+    there were before any was left out of a part, `newest` when the newest of them is, where rows have a time."""
 
     fingerprint: str
     source: str
     train_rows: int
     validation_rows: int
     test_rows: int
+    rows: int | None = Field(default=None, ge=0)
+    newest: AwareDatetime | None = None
 
 
 class FileFacts(Part):

@@ -15,12 +15,13 @@ def init(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
+    from hornpipe import labelled
     from training.command import Wishes, train
 
     wishes = Wishes(
         models=options.models, runs=options.runs, promote=options.promote, fresh=options.fresh, quick=options.quick
     )
-    return train(options.config, options.name, options.set, wishes)
+    return train(options.config, options.name, options.set, wishes, labelled.export)
 
 
 def import_model(options: argparse.Namespace) -> int:

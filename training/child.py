@@ -140,7 +140,7 @@ class Child:
 
 
 def _start(places: Places, writing: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "training.job", str(places.jobs), str(places.models), str(places.runs)]
+    command = [sys.executable, "-m", "hornpipe.job", str(places.jobs), str(places.models), str(places.runs)]
     return subprocess.Popen(  # noqa: S603  # our own
         [*command, str(writing)],
         stdin=subprocess.PIPE,

@@ -18,8 +18,8 @@ from training import config, promoting
 from training.errors import DataError
 
 if TYPE_CHECKING:
-    from training.sources.labelled import Exporter
     from training.loop.trial import Overfit
+    from training.sources.labelled import Exporter
 
 LOG_WIDTH = 110
 REFUSED = 3

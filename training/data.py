@@ -3,18 +3,34 @@
 Only training rows are ever looked at to fit anything. Each kind of source is a module of training/sources.
 """
 
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from contract.evidence import DataWarning
+from contract.manifest import Manifest
 from training.errors import DataError
 from training.rows import Prepared
 from training.sections import TrainingConfig
-from training.sources import arrays, files, images, shards, table
+from training.sources import arrays, files, images, labelled, shards, table
+from training.sources.labelled import Exporter
+
+# Logged rows as they were when the run began.
+EXPORTED = "logged.parquet"
 
 
-def prepare(config: TrainingConfig, workdir: Path | None = None) -> Prepared:
+def prepare(
+    config: TrainingConfig,
+    workdir: Path | None = None,
+    logged: Exporter | None = None,
+    production: Manifest | None = None,
+) -> Prepared:
     """Everything from path to arrays. Raises DataError with all that is wrong.
 
-    What does not fit into memory is kept in `workdir`, where a run that is started again finds it.
+    What does not fit into memory is kept in `workdir`, where a run that is started again finds it; so are the rows that
+    `logged` writes, so that such a run sees the same ones. Rows that are newer than what `production` has seen are
+    compared with those that are not.
     """
     path = Path(config.data.paths[0])
     if path.suffix == ".npz" and path.is_file():
@@ -24,7 +40,26 @@ def prepare(config: TrainingConfig, workdir: Path | None = None) -> Prepared:
         _require_whole(config, "pictures")
         return images.prepare(config, path)
     found = files.find(config.data)
-    return shards.prepare(config, found, workdir) if shards.are_many(config, found) else table.prepare(config, found)
+    with ExitStack() as stack:
+        warnings: tuple[DataWarning, ...] = ()
+        if config.data.labelled:
+            folder = workdir or Path(stack.enter_context(TemporaryDirectory(prefix="hornpipe-logged-")))
+            found, warnings = labelled.added(config, found, _exported(config, folder, logged), folder)
+        read = shards.prepare if shards.are_many(config, found) else table.prepare
+        prepared = read(config, found, workdir, production)
+    return replace(prepared, warnings=(*warnings, *prepared.warnings))
+
+
+def _exported(config: TrainingConfig, folder: Path, logged: Exporter | None) -> Path:
+    """Where the logged rows are. Raises DataError where nobody can get at them."""
+    if logged is None:
+        problem = "logged rows are kept no longer than a run takes: train again, or set data.labelled=false"
+        raise DataError("data.labelled", [problem])
+    path = folder / EXPORTED
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        logged(config, path)
+    return path
 
 
 def _require_whole(config: TrainingConfig, what: str) -> None:

@@ -176,6 +176,8 @@ def _data_facts(prepared: Prepared, config: TrainingConfig) -> DataFacts:
         train_rows=prepared.train.rows,
         validation_rows=len(prepared.validation),
         test_rows=len(prepared.test),
+        rows=prepared.all_rows,
+        newest=prepared.newest,
     )
 
 

@@ -10,7 +10,7 @@ from contract import bundle, routing
 from contract.errors import HornpipeError
 from contract.evidence import LOWER_IS_BETTER, Metric, Reason, Verdict
 from contract.features import Encoded, Encoder
-from contract.manifest import BinaryOutput, RegressionOutput
+from contract.manifest import BinaryOutput, Manifest, RegressionOutput
 from training.evaluation.divisions import divisions
 from training.judging import expectations
 from training.judging.answers import Answers, Taken
@@ -55,6 +55,15 @@ def slice_rows(encoder: Encoder, encoded: Encoded, fewest: int) -> dict[str, Ind
         for division in divisions(encoder, encoded, fewest)
         for code, name in enumerate(division.names)
     }
+
+
+def production(models: Path, name: str) -> Manifest | None:
+    """What is known of the version that serves. None where there is none, or it cannot be read, which `judge` says."""
+    try:
+        number = routing.read(models, name).production
+        return None if number is None else bundle.read_version(models, name, number).manifest
+    except HornpipeError:
+        return None
 
 
 def judge(candidate: Answers, models: Path, rows: HeldOut, config: TrainingConfig) -> Verdict:

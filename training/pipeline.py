@@ -29,6 +29,7 @@ from training.loop.run import Run
 from training.progress import TrainingProgress
 from training.rows import Prepared
 from training.sections import TrainingConfig
+from training.sources.labelled import Exporter
 
 # Encoded rows of a run whose data do not fit into memory.
 DATA = "data"
@@ -45,9 +46,11 @@ def run(
     *,
     fresh: bool = False,
     fence: Fence | None = None,
+    logged: Exporter | None = None,
 ) -> Bundle:
     """Train, assess, judge and publish the next version of `config.name` under `models`; what is needed to go on after
-    a kill is kept under `runs`. A run that was killed when its version was there already publishes no other.
+    a kill is kept under `runs`. A run that was killed when its version was there already publishes no other. `logged`
+    writes the service's rows that `data.labelled` asks for.
 
     Raises ConfigError and DataError before training, Interrupted when it was asked to stop (the same call goes on), and
     TrainingError, ParityError or ProofFailed where nothing can be published. `models` is as it was then.
@@ -56,7 +59,7 @@ def run(
     with Run.open(runs, config, fresh) as folder, tracking.mlflow_run(config, folder.path) as mlflow:
         made = folder.made(models, config.name)
         if made is None:
-            made = _from_data(config, models, folder, progress, [mlflow] if mlflow else [], fence)
+            made = _from_data(config, models, folder, progress, [mlflow] if mlflow else [], fence, logged)
         else:
             conclude(made, models, folder)
         if mlflow is not None:
@@ -71,9 +74,10 @@ def _from_data(
     progress: TrainingProgress,
     others: Sequence[Listener],
     fence: Fence | None,
+    logged: Exporter | None,
 ) -> Bundle:
     with progress.stage("reading and checking the data"):
-        prepared = prepare(config, folder.path / DATA)
+        prepared = prepare(config, folder.path / DATA, logged, gate.production(models, config.name))
     checkable.require_of_data(config, prepared)
     folder.is_on(prepared.fingerprint)
     progress.warn(prepared.warnings)

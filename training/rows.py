@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,7 +77,8 @@ class Prepared:
 
     `classes` are in the order of the labels: (negative, positive), all classes, or none for regression. `sample` are
     training rows that are in memory: all of them, or as many drawn evenly where they are streamed; whatever is fitted
-    outside the loop is fitted to them. `raw_test` gives test rows, by number, as a client would send them.
+    outside the loop is fitted to them. `raw_test` gives test rows, by number, as a client would send them. `newest` is
+    when the newest of all rows is, where they have a time, and `all_rows` how many there are.
     """
 
     task: Task
@@ -88,4 +90,6 @@ class Prepared:
     test: Rows
     raw_test: Callable[[Sequence[int]], list[RawRow]]
     fingerprint: str
+    newest: datetime | None = None
+    all_rows: int | None = None
     warnings: tuple[DataWarning, ...] = ()

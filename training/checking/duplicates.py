@@ -30,7 +30,7 @@ def warnings(
     Neither pictures nor `texts` are ever the same by chance."""
     columns = {name: _column_prints(table[name]) for name in table.column_names}
     plain = [] if texts or pixels is not None else [*columns.values()]
-    prints = _together([*columns.values(), *([] if pixels is None else [_picture_prints(pixels)])])
+    prints = together([*columns.values(), *([] if pixels is None else [_picture_prints(pixels)])])
     known = np.unique(prints[parts[0]])
     for name, rows in zip(("validation", "test"), parts[1:], strict=True):
         copies = rows[np.isin(prints[rows], known)]
@@ -73,7 +73,7 @@ def _picture_prints(pixels: NDArray[Any]) -> Prints:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def _together(columns: list[Prints]) -> Prints:
+def together(columns: list[Prints]) -> Prints:
     """A 64-bit hash of each row (multiply and shift, as in splitmix64: Steele et al., 2014, figure 17); of a million
     rows two that differ have the same one with a chance of 3 in a hundred million."""
     mixed = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)

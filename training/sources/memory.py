@@ -9,14 +9,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contract.features import Encoder
-from contract.manifest import Feature, ImageFeature, NumberFeature
+from contract.manifest import Feature, ImageFeature, Manifest, NumberFeature
 from training import split
-from training.checking import checks
+from training.checking import checks, increment
+from training.checking.copies import Copies
 from training.errors import DataError
 from training.rows import Indices, InMemory, Prepared, RawRow, Rows
 from training.sections import GroupSplit, TimeSplit, TrainingConfig
 from training.sources import moments
-from training.sources.columns import Columns
+from training.sources.columns import Columns, plain
 from training.sources.encoding import encode
 from training.sources.fingerprint import Fingerprint
 from training.sources.target import Target, labels
@@ -47,10 +48,11 @@ def prepare(
     table: pa.Table,
     problems: Sequence[str] = (),
     pictures: Pictures | None = None,
+    production: Manifest | None = None,
 ) -> Prepared:
     """Split, fit and encode the rows of a table that has a column for each feature, but for those in `problems`.
 
-    Raises DataError: `problems`, and what else is wrong.
+    Raises DataError: `problems`, and what else is wrong, also by what `production` learnt from.
     """
     target, columns = Target(config), Columns(config)
     target.add(table)
@@ -60,6 +62,11 @@ def prepare(
     columns.add(table, learnt)
     if wrong := [*problems, *target.problems(), *columns.problems(), *split_problems]:
         raise DataError(config.data.source, wrong)
+    fingerprint, times = _fingerprint(table, pictures), _times(config, table)
+    if times is not None and increment.is_watched(config):
+        copies = Copies()
+        copies.add(table, times)
+        increment.check(config, table, times, increment.Known.of(fingerprint, times, copies), production)
     warnings = checks.warnings(config, table, parts, None if pictures is None else pictures.pixels)
     features = columns.fit(table.take(pa.array(parts[0])))
     if pictures:
@@ -78,7 +85,9 @@ def prepare(
         validation=rows.take(parts[1]),
         test=rows.take(parts[2]),
         raw_test=_raw_test(table.take(pa.array(parts[2])), features, pictures, parts[2]),
-        fingerprint=_fingerprint(table, pictures),
+        fingerprint=fingerprint,
+        newest=None if times is None else moments.as_datetime(int(times.max())),
+        all_rows=len(table),
         warnings=warnings,
     )
 
@@ -103,6 +112,11 @@ def split_column(config: TrainingConfig, table: pa.Table) -> pa.ChunkedArray | N
     if not isinstance(config.split, TimeSplit | GroupSplit) or config.split.column not in table.column_names:
         return None
     return table[config.split.column]
+
+
+def _times(config: TrainingConfig, table: pa.Table) -> NDArray[np.int64] | None:
+    column = split_column(config, table)
+    return None if column is None or not isinstance(config.split, TimeSplit) else moments.moments(plain(column))
 
 
 def raw_rows(table: pa.Table, features: Sequence[Feature]) -> list[RawRow]:

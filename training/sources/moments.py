@@ -1,6 +1,6 @@
 """Times of rows: whatever a column of days or times holds, as microseconds since 1970 in UTC."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,10 @@ def moment(value: date) -> int:
         value = value.replace(tzinfo=UTC)
     since = value - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * MICROSECONDS + since.microseconds
+
+
+def as_datetime(when: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=when)
 
 
 def length(span: str) -> int:

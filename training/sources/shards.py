@@ -11,37 +11,39 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import AwareDatetime
 
 from contract.evidence import DataWarning
 from contract.features import Encoder
-from contract.manifest import CategoryFeature, Feature, NumberFeature, TextFeature
+from contract.manifest import CategoryFeature, Feature, Manifest, NumberFeature, TextFeature
 from contract.part import Part
 from training import split
-from training.checking import checks
+from training.checking import checks, increment
+from training.checking.copies import Copies
+from training.checking.increment import Known
 from training.errors import DataError
 from training.rows import Indices, Prepared, Rows
 from training.sections import TimeSplit, TrainingConfig
-from training.sources import files, memory, partitions, selection
-from training.sources.columns import Columns, is_text
+from training.sources import files, memory, selection
+from training.sources.columns import Columns, plain
 from training.sources.encoding import encode
 from training.sources.files import Files
 from training.sources.fingerprint import Fingerprint
-from training.sources.moments import Extent, extent
+from training.sources.moments import Extent, as_datetime, moments
 from training.sources.reservoir import Reservoir
 from training.sources.row_files import RowFiles, writing
-from training.sources.selection import WINDOW, Selection
+from training.sources.selection import Selection
+from training.sources.shard_rows import Shards, extent_of, opened
 from training.sources.target import Target, labels
 from training.task import TASKS
 
 STREAM_FROM_BYTES = 512_000_000  # encoded; reading and shuffling in memory takes several times as much
-BATCH_ROWS = 65_536
 MOST_KEPT = 500_000
 KEPT_BYTES = 256_000_000
 MOST_CHECKED = 200_000
@@ -56,58 +58,8 @@ class Facts(Part):
     classes: tuple[str, ...]
     features: tuple[Feature, ...]
     rows: tuple[int, int, int]
+    newest: AwareDatetime | None
     warnings: tuple[DataWarning, ...]
-
-
-@dataclass(frozen=True)
-class Shards:
-    """The rows of all files that are meant, in order, with the columns called as in `chosen`. `rows` is how many there
-    are in the files, `extent` their times where the split goes by spans of them."""
-
-    config: TrainingConfig
-    found: Files
-    chosen: Mapping[str, str]
-    selected: Selection
-    rows: int
-    row_bytes: int
-    extent: Extent | None = None
-
-    def batches(self) -> Iterator[tuple[int, pa.Table, split.Assignment]]:
-        """The number of the first row, the rows, and the part of the split of each."""
-        seed, rule = self.config.training.seed, self.config.split
-        newest = self.extent.newest if self.extent else None
-        first = 0
-        for path, table in self.tables():
-            column = memory.split_column(self.config, table)
-            if gaps := split.gaps(rule, column.null_count if column is not None else 0):
-                raise DataError(str(path), gaps)
-            yield first, table, split.assign(rule, seed, first, len(table), self.rows, column, newest)
-            first += len(table)
-
-    def tables(self, only: Collection[str] = ()) -> Iterator[tuple[Path, pa.Table]]:
-        """The rows that are meant, batch by batch, with their file; of the columns `only` some where any are named."""
-        for path, table in self.as_they_are(only):
-            yield path, files.normal(self.config, self.selected.of(table, path), path.name)
-
-    def as_they_are(self, only: Collection[str] = ()) -> Iterator[tuple[Path, pa.Table]]:
-        """All rows but those of row groups before the window, with the columns that choose among them."""
-        for path in self.found.paths:
-            for table in self._batches_of(path, {*only, *selection.extras(self.config)} if only else set()):
-                yield path, table
-
-    def _batches_of(self, path: Path, only: Collection[str]) -> Iterator[pa.Table]:
-        chosen = {name: column for name, column in self.chosen.items() if not only or name in only}
-        schema, sections = files.schema(path), self.config.features
-        texts = [field.name for field in schema if is_text(field.type)]
-        names = [name for name in texts if sections.get(name) is None or sections[name].kind != "text"]
-        by_folder = files.text_columns(self.config, self.chosen)
-        # Without its own buffering Arrow would hold whole row groups, which may be as large as the file.
-        whole = pq.ParquetFile(path, read_dictionary=names, pre_buffer=False, buffer_size=1 << 20)
-        with files.readable(path), whole as file:
-            columns, groups = sorted({*chosen.values()} & {*schema.names}), self.selected.groups(file.metadata)
-            for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns):
-                table = partitions.complete(pa.Table.from_batches([batch]), path, chosen.values(), by_folder)
-                yield table.select(list(chosen.values())).rename_columns(list(chosen))
 
 
 def are_many(config: TrainingConfig, found: Files) -> bool:
@@ -133,65 +85,18 @@ def _encoded_bytes(config: TrainingConfig, path: Path, chosen: Selection) -> int
     return int(sum(group.num_rows for group in groups) * len(config.features) * 4 + text)
 
 
-def prepare(config: TrainingConfig, found: Files, workdir: Path | None) -> Prepared:
-    """Raises DataError with everything in which the data is not what the config says."""
-    shards = _open(config, found)
+def prepare(config: TrainingConfig, found: Files, workdir: Path | None, production: Manifest | None = None) -> Prepared:
+    """Raises DataError with everything in which the data is not what the config says, or `production` learnt from."""
+    shards = opened(config, found)
     place = workdir or Path(tempfile.mkdtemp(prefix="hornpipe-rows-"))
     folder = place / "rows"
     source = _source(config, found)
     if not _is_made_from(folder, source):
-        _make(shards, folder, source)
+        _make(shards, folder, source, production)
     prepared = _prepared(config, folder)
     if workdir is None:
         weakref.finalize(prepared.train, shutil.rmtree, place, ignore_errors=True)
     return prepared
-
-
-def _open(config: TrainingConfig, found: Files) -> Shards:
-    chosen = files.wanted(config) | selection.extras(config)
-    texts = files.text_columns(config, chosen)
-    empty = {path: files.schema(path).empty_table() for path in found.paths}
-    schemas = {
-        found.name(path): partitions.complete(table, path, chosen.values(), texts).schema
-        for path, table in empty.items()
-    }
-    files.check_names(config, chosen, {file: schema.names for file, schema in schemas.items()})
-    renamed = {
-        file: pa.schema([schema.field(column).with_name(name) for name, column in chosen.items()])
-        for file, schema in schemas.items()
-    }
-    if misfits := files.misfits(config, renamed):
-        raise DataError(config.data.source, [f"{name}: {problem}" for name, problem in misfits.items()])
-    metadata = [pq.read_metadata(path) for path in found.paths]
-    rows = sum(each.num_rows for each in metadata)
-    taken = sum(each.row_group(i).total_byte_size for each in metadata for i in range(each.num_row_groups))
-    whole = Shards(config, found, chosen, Selection(config), rows, max(8 * len(chosen), taken // max(rows, 1)))
-    return _selected(whole)
-
-
-def _selected(shards: Shards) -> Shards:
-    """What is meant of all rows; times are looked up, and rows counted, where the files do not say."""
-    config = shards.config
-    if config.data.window is not None:
-        known = selection.known_extent(config, shards.found) or _extent(shards, WINDOW)
-        shards = replace(shards, selected=shards.selected.since(known))
-    if isinstance(config.split, TimeSplit) and config.split.test is not None:
-        shards = replace(shards, extent=_extent(shards, config.split.column))
-    if config.data.where:
-        rows = sum(len(table) for _, table in shards.tables([str(config.data.target)]))
-        selection.require_some(config, rows)
-        shards = replace(shards, rows=rows)
-    return shards
-
-
-def _extent(shards: Shards, name: str) -> Extent | None:
-    """The times in a column of the rows that are meant, as far as that is known."""
-    found: Extent | None = None
-    for path, table in shards.as_they_are([name]):
-        selected = shards.selected
-        of_batch = selected.extent(table, path) if name == WINDOW else extent(selected.of(table, path)[name])
-        found = Extent.of_both(found, of_batch)
-    return found
 
 
 def _source(config: TrainingConfig, found: Files) -> str:
@@ -207,13 +112,13 @@ def _is_made_from(folder: Path, source: str) -> bool:
     return facts.exists() and Facts.model_validate_json(facts.read_bytes()).source == source
 
 
-def _make(shards: Shards, folder: Path, source: str) -> None:
+def _make(shards: Shards, folder: Path, source: str, production: Manifest | None) -> None:
     """Whole or absent: the folder gets its name when everything is in it."""
     partial = folder.with_name(f"{folder.name}.partial")
     for old in (partial, folder):
         shutil.rmtree(old, ignore_errors=True)
     partial.mkdir(parents=True)
-    facts, kept = _look(shards, source)
+    facts, kept = _look(shards, source, production)
     for name, table in zip(split.NAMES, kept, strict=True):
         pq.write_table(table, partial / f"{name}.parquet")
     _check_space(partial, facts)
@@ -223,16 +128,22 @@ def _make(shards: Shards, folder: Path, source: str) -> None:
     pa.default_memory_pool().release_unused()
 
 
-def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
+def _look(shards: Shards, source: str, production: Manifest | None) -> tuple[Facts, list[pa.Table]]:
     """The first time through: the facts, and an even sample of each part."""
     config, seed = shards.config, shards.config.training.seed
-    columns, target, digest = Columns(config), Target(config), Fingerprint()
+    columns, target, digest, copies = Columns(config), Target(config), Fingerprint(), Copies()
+    times: Extent | None = None
     capacity = min(MOST_KEPT, max(1000, KEPT_BYTES // shards.row_bytes))
     kept = [Reservoir(capacity) for _ in split.NAMES]
     for first, table, parts in shards.batches():
         columns.add(table, parts == split.TRAIN)
         target.add(table)
         digest.add(table)
+        if isinstance(config.split, TimeSplit) and len(table):
+            when = moments(plain(table[config.split.column]))
+            times = Extent.of_both(times, Extent(int(when.min()), int(when.max())))
+            if increment.is_watched(config):
+                copies.add(table, when)
         # Another seed than the split's: a draw must not depend on it.
         keys = split.hash_places(first, len(table), seed + 1)
         for part, reservoir in enumerate(kept):
@@ -241,6 +152,9 @@ def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
     if problems := [*target.problems(), *columns.problems(), *_empty_parts(shards, counts)]:
         raise DataError(config.data.source, problems)
     samples = [reservoir.rows() for reservoir in kept]
+    if times is not None and increment.is_watched(config):
+        known = Known(sum(counts), times, digest.hexdigest(), *copies.repeated())
+        _check_increment(config, samples, known, production)
     tables = [table for table, _ in samples]
     facts = Facts(
         source=source,
@@ -248,6 +162,7 @@ def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
         classes=target.classes,
         features=columns.fit(tables[split.TRAIN]),
         rows=counts,
+        newest=None if times is None else as_datetime(times.newest),
         warnings=(*drawn(counts, [len(table) for table in tables]), *_checked(config, samples, sum(counts))),
     )
     return facts, tables
@@ -256,19 +171,32 @@ def _look(shards: Shards, source: str) -> tuple[Facts, list[pa.Table]]:
 def _empty_parts(shards: Shards, counts: Sequence[int]) -> list[str]:
     rule, times = shards.config.split, shards.extent
     if isinstance(rule, TimeSplit) and not all(counts):
-        times = times or _extent(shards, rule.column)
+        times = times or extent_of(shards, rule.column)
     return split.empty_parts(counts, rule, times)
 
 
 def _checked(config: TrainingConfig, samples: list[tuple[pa.Table, Indices]], rows: int) -> tuple[DataWarning, ...]:
     """The checks look at the rows of all parts together, in the order in which they came, but not at all of them."""
     samples = [_thinned(table, places) for table, places in samples]
-    places = np.concatenate([places for _, places in samples])
-    order = np.argsort(places)
-    table = pa.concat_tables([table for table, _ in samples]).take(pa.array(order))
+    table, order = _in_order(samples)
     part = np.repeat(np.arange(len(samples)), [len(places) for _, places in samples])[order]
     parts = (np.flatnonzero(part == 0), np.flatnonzero(part == 1), np.flatnonzero(part == 2))
     return checks.warnings(config, table, parts, whole=len(table) == rows)
+
+
+def _check_increment(
+    config: TrainingConfig, samples: list[tuple[pa.Table, Indices]], known: Known, production: Manifest | None
+) -> None:
+    table, _ = _in_order([_thinned(table, places) for table, places in samples])
+    times = moments(plain(table[str(getattr(config.split, "column", ""))]))
+    increment.check(config, table, times, known, production)
+
+
+def _in_order(samples: list[tuple[pa.Table, Indices]]) -> tuple[pa.Table, Indices]:
+    """The rows of all parts in the order in which they came, and which that is."""
+    places = np.concatenate([places for _, places in samples])
+    order = np.argsort(places)
+    return pa.concat_tables([table for table, _ in samples]).take(pa.array(order)), order
 
 
 def _thinned(table: pa.Table, places: Indices) -> tuple[pa.Table, Indices]:
@@ -313,6 +241,8 @@ def _prepared(config: TrainingConfig, folder: Path) -> Prepared:
         test=parts[split.TEST],
         raw_test=lambda chosen: memory.raw_rows(tables[split.TEST].take(pa.array(np.asarray(chosen))), facts.features),
         fingerprint=facts.fingerprint,
+        newest=facts.newest,
+        all_rows=sum(facts.rows),
         warnings=facts.warnings,
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contract.manifest import Manifest
 from training.rows import Prepared
 from training.sections import TimeSplit, TrainingConfig
 from training.sources import csv_file, files, memory, partitions, selection
@@ -14,8 +15,11 @@ from training.sources.moments import Extent
 from training.sources.selection import WINDOW, Selection
 
 
-def prepare(config: TrainingConfig, found: Files) -> Prepared:
-    """Raises DataError with everything in which the data is not what the config says."""
+def prepare(
+    config: TrainingConfig, found: Files, workdir: Path | None = None, production: Manifest | None = None
+) -> Prepared:
+    """Raises DataError with everything in which the data is not what the config says, or `production` learnt from."""
+    del workdir
     chosen = files.wanted(config) | selection.extras(config)
     tables = _read(config, found, chosen)
     named = {found.name(path): table for path, table in tables.items()}
@@ -29,7 +33,9 @@ def prepare(config: TrainingConfig, found: Files) -> Prepared:
         for path, table in tables.items()
     ]
     table = pa.concat_tables(normal, promote_options="permissive")
-    return memory.prepare(config, table, [f"{name}: {problem}" for name, problem in misfits.items()])
+    return memory.prepare(
+        config, table, [f"{name}: {problem}" for name, problem in misfits.items()], production=production
+    )
 
 
 def _read(config: TrainingConfig, found: Files, chosen: Mapping[str, str]) -> dict[Path, pa.Table]:
