@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from contract.manifest import Name, Policy
 from contract.promotion import Promotion
+from contract.quality_interval import MEASURED
 from contract.retrain import Retrain
 from training.data_sections import DataSection as DataSection  # whoever reads a config has its sections from here
 from training.data_sections import GroupSplit as GroupSplit
@@ -315,7 +316,12 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "TrainingConfig":
-        problems = [*self._target_problems(), *self._model_problems(), *self._time_problems()]
+        problems = [
+            *self._target_problems(),
+            *self._model_problems(),
+            *self._time_problems(),
+            *self._retrain_problems(),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -336,6 +342,11 @@ class TrainingConfig(Section):
     def _time_problems(self) -> Iterator[str]:
         if self.data.window is not None and not isinstance(self.split, TimeSplit):
             yield 'data.window needs split.by = "time": what is tested on must be newer than what is learnt from'
+
+    def _retrain_problems(self) -> Iterator[str]:
+        wanted, known = self.retrain.on_quality if self.retrain else None, MEASURED[self.task]
+        if wanted is not None and wanted.metric not in known:
+            yield f"retrain.on_quality.metric is one of {', '.join(known)} where the task is {self.task}"
 
     def _model_problems(self) -> Iterator[str]:
         kinds = [section.kind for section in self.features.values()]

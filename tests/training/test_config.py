@@ -33,6 +33,16 @@ def test_the_examples_are_valid_and_each_has_a_name_of_its_own() -> None:
         ("[trainning]\nepochs = 3", "trainning: unknown key; did you mean 'training'?"),
         ("[training]\nepoch = 3", "training.epoch: unknown key; did you mean 'epochs'?"),
         ('[training]\nepochs = "3"', "training.epochs: input should be a valid integer, got '3'"),
+        (
+            '[retrain.on_quality]\nmetric = "mae"\nbound = 3.0',
+            "config: retrain.on_quality.metric is one of roc_auc, log_loss, brier, calibration_error, accuracy, "
+            "precision, recall, f1 where the task is binary",
+        ),
+        (
+            '[retrain]\nschedule = "0 25 * * 1"',
+            "retrain.schedule: expected a cron expression of five fields such as '0 3 * * 1', got '0 25 * * 1': "
+            "Bad hour",
+        ),
         ("[training]\nepochs = 0", "training.epochs: input should be greater than or equal to 1, got 0"),
         ('task = "binry"', "task: input should be 'binary', 'multiclass' or 'regression', got 'binry'"),
         ('name = "../etc"', "name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', got '../etc'"),
