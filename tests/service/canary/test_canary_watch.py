@@ -8,12 +8,15 @@ import pytest
 
 from contract import introduction, routing
 from contract.bundle import Bundle
-from service.canary import watch
+from service.canary import files, watch
 from tests import sums
-from tests.conftest import Serve
+from tests.conftest import Serve, serving
 from tests.service.canary import trials
 from tests.service.canary.trials import NAME
+from tests.service.test_metrics import scrape, value
 from tests.waiting import wait_until
+
+RESULTS = ("stepped_up", "promoted", "rolled_back")
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +121,130 @@ def test_each_that_is_worse_goes_back_with_the_evidence(
     assert measure in last.why
     assert bool(traffic.failures) == (kind == "failing")
     assert routing.read(models, NAME).production == 1
+
+
+def test_a_restart_in_the_middle_goes_on_where_it_was(models: Path, made: dict[str, Bundle]) -> None:
+    """What was counted before counts: a step of 300 requests ends although neither service sees as many."""
+    trials.put(made["production"], models, steps=[50.0, 100.0], min_requests=300)
+    introduce(models, 2)
+    with serving(models) as running, Traffic(running.client) as traffic:
+        wait_until(lambda: asked(running.client) >= 150, "half of them have come", 60)
+    before = traffic.answers[2]
+    (begun,) = [event for event in trials.history(models) if event.action == "canary"]
+
+    with serving(models) as running:
+        wait_until(lambda: trial_of(running.client) is not None, "it is looked at")
+        there = trial_of(running.client)
+        assert there is not None
+        assert there["step_since"] == begun.model_dump(mode="json")["at"]
+        assert 150 <= there["requests"] <= before
+        with Traffic(running.client) as more:
+            wait_until(lambda: routing.read(models, NAME).canary.percent == 100, "it goes on", 60)
+    assert before < 300
+    assert traffic.failures == more.failures == []
+
+
+def asked(client: httpx.Client) -> int:
+    return int((trial_of(client) or {}).get("requests", 0))
+
+
+def test_what_a_person_has_set_up_is_compared_and_left_alone(
+    serve: Serve, models: Path, made: dict[str, Bundle]
+) -> None:
+    trials.put(made["wrong"], models)
+    routing.canary(models, NAME, 2, 40, by="ada", why="a look")
+    client = serve()
+
+    with Traffic(client):
+        wait_until(lambda: "it is worse, and stays" in str((trial_of(client) or {}).get("verdict")), "it is known", 60)
+
+    said = trial_of(client)
+    assert said is not None
+    assert "disagreement: the two disagree on 100.0% of the rows" in said["verdict"]
+    assert routing.read(models, NAME).canary == routing.Canary(version=2, percent=40)
+
+    routing.canary(models, NAME, 2, 40, by="ada", why="may it go", watched=True)
+    with Traffic(client):
+        wait_until(lambda: routing.read(models, NAME).canary is None, "now it goes back", 60)
+
+
+def test_without_traffic_it_stays_and_says_what_is_missing(serve: Serve, models: Path, made: dict[str, Bundle]) -> None:
+    trials.put(made["production"], models, min_requests=30, min_minutes=0.0)
+    introduce(models, 2)
+    client = serve()
+    wait_until(lambda: trial_of(client) is not None, "it is looked at")
+
+    said = trial_of(client)
+    assert said is not None
+    assert said["missing"] == ["no request has come to it in this step; 30 are needed"]
+    assert (said["percent"], said["next_percent"], said["acts"]) == (5.0, 25.0, "here")
+
+
+def test_one_that_does_not_load_goes_back(serve: Serve, models: Path, made: dict[str, Bundle]) -> None:
+    broken = trials.put(made["production"], models)
+    introduce(models, 2)
+    for variant in broken.path.glob("variants/*"):
+        variant.write_bytes(b"no network")
+    serve()
+
+    wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back")
+    assert trials.history(models)[-1].why.startswith("it does not load: ")
+
+
+def test_of_two_services_on_a_folder_one_acts_by_what_both_see(models: Path, made: dict[str, Bundle]) -> None:
+    trials.put(made["production"], models, steps=[50.0, 100.0], min_requests=200)
+    introduce(models, 2)
+    with serving(models) as first, serving(models) as second:
+        both = first.client, second.client
+        wait_until(lambda: all(trial_of(each) is not None for each in both), "both look")
+        assert sorted(str((trial_of(each) or {})["acts"]) for each in both) == ["elsewhere", "here"]
+        with Traffic(first.client) as one, Traffic(second.client) as other:
+            wait_until(
+                lambda: routing.read(models, NAME).canary != routing.Canary(version=2, percent=50, watched=True),
+                "it goes on",
+                60,
+            )
+            seen = one.answers[2], other.answers[2]
+    assert max(seen) < 200
+    assert [event for event in trials.events(models) if event[2] == 100.0] == [("canary", 2, 100.0)]
+
+
+def test_where_nothing_can_be_written_it_is_told_and_goes_on(
+    serve: Serve, models: Path, made: dict[str, Bundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    trials.put(made["wrong"], models, steps=[50.0, 100.0])
+    introduce(models, 2)
+    (models / NAME / files.FOLDER).write_text("in the way, as a folder that is read-only would be")
+    client = serve()
+
+    with Traffic(client):
+        wait_until(lambda: asked(client) > 50, "it is compared all the same", 60)
+
+    said = trial_of(client)
+    assert said is not None
+    assert said["acts"] == "nobody"
+    assert str(said["note"]).startswith("the models folder cannot be written here: ")
+    assert routing.read(models, NAME).canary == routing.Canary(version=2, percent=50, watched=True)
+    assert sum("nobody here can act" in record.message for record in caplog.records) == 1
+
+
+def decisions(client: httpx.Client) -> dict[str, float]:
+    samples = scrape(client)
+    return {each: value(samples, "hornpipe_canary_decisions_total", model=NAME, result=each) for each in RESULTS}
+
+
+def test_metrics_tell_how_it_stands(serve: Serve, models: Path, made: dict[str, Bundle]) -> None:
+    trials.put(made["wrong"], models, min_requests=10_000)
+    introduce(models, 2)
+    client = serve()
+    with Traffic(client):
+        wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back", 60)
+    wait_until(lambda: decisions(client) == {"stepped_up": 0, "promoted": 0, "rolled_back": 1}, "it is counted")
+
+    routing.canary(models, NAME, 2, 50, by="ada", why="")
+    with Traffic(client):
+        wait_until(lambda: asked(client) > 0, "it is looked at")
+    samples = scrape(client)
+    assert value(samples, "hornpipe_canary_percent", model=NAME, version="2") == 50
+    assert value(samples, "hornpipe_canary_requests", model=NAME, side="canary", outcome="ok") > 0
+    assert value(samples, "hornpipe_canary_margin", model=NAME, measure="disagreement") == 0.3

@@ -34,8 +34,8 @@ def make(models: Path) -> dict[str, Bundle]:
         return _sum(entry) + 0.0 * keras.ops.sqrt(FAILS_FROM - entry[:, :1])
 
     def slow(entry: Any) -> Any:
-        wide = keras.layers.Dense(3000, kernel_initializer="random_normal", activation="tanh")(entry)
-        wide = keras.layers.Dense(1500, activation="tanh")(wide)
+        wide = keras.layers.Dense(2000, kernel_initializer="random_normal", activation="tanh")(entry)
+        wide = keras.layers.Dense(1000, activation="tanh")(wide)
         return _sum(entry) + keras.layers.Dense(1, kernel_initializer="zeros")(wide)
 
     return {
