@@ -26,17 +26,21 @@ class LiteRT:
     replicas = 1
 
     def __init__(self, path: Path, threads: int = 1, signature: str = SIGNATURE) -> None:
+        self._path, self._threads, self._signature = path, threads, signature
+        self._begin()
+
+    def _begin(self) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._path = path
-        interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        inputs, outputs = _details(path, interpreter, signature)
+        interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads)
+        inputs, outputs = _details(self._path, interpreter, self._signature)
         self._inputs = [(name, each["index"]) for name, each in inputs.items()]
         self._outputs = [(name, each["index"]) for name, each in outputs.items()]
         # Looked up once: at two microseconds a run it shows.
         self._set, self._invoke, self._get = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
         self._interpreter: Any = interpreter
         self._shapes: Shapes | None = None
+        self._most_rows = 0
         self._packed = False
 
     def run(self, encoded: Encoded) -> Outputs:
@@ -56,6 +60,11 @@ class LiteRT:
             self._forget_file()
         return {name: self._get(index) for name, index in self._outputs}
 
+    def shrink(self) -> None:
+        """Begin anew where several rows have run together: an interpreter keeps the memory of its largest run."""
+        if self._most_rows > 1:
+            self._begin()
+
     def close(self) -> None:
         self._interpreter = self._set = self._invoke = self._get = self._shapes = None
         memory.give_back()
@@ -68,6 +77,7 @@ class LiteRT:
             self._interpreter.resize_tensor_input(index, shape)
         self._interpreter.allocate_tensors()
         self._shapes = shapes
+        self._most_rows = max([self._most_rows, *(shape[0] for shape in shapes if shape)])
 
     def _forget_file(self) -> None:
         """The first run has packed the weights as the kernels want them: the file's own are not read again."""

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import finalize
 
-import numpy as np
-
 from contract import bundle, proof, runtimes
 from contract.bundle import Bundle
 from contract.errors import HornpipeError
 from contract.features import Encoded, Encoder
+from contract.litert import LiteRT
 from contract.manifest import Manifest, Variant
 from contract.routing import Role
 from contract.runtimes import Outputs
@@ -215,6 +214,8 @@ def load(
     try:
         proof.prove(read, choice.variant, first)
         pause()
+        if isinstance(first, LiteRT):
+            first.shrink()
         row = proof.encode_golden(read, 1)
         model = LoadedModel(choice, lanes, settings)
         pause()

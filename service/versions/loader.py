@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
+from contract import memory
 from contract.errors import HornpipeError
 from service.settings import Settings
 from service.versions.folder import Stamp, stamp_of
@@ -119,6 +120,8 @@ class Loader:
         if version in slot.missing() and self._slots.get(name) is slot:
             log.info("%s/%d is loaded: %s, %s", name, version, model.variant, model.why)
             self._took(slot, model)
+        # To read its manifest and its golden examples took several times the memory that is kept of them.
+        self._thread.submit(memory.give_back)
 
     async def _on_thread(self, function: Callable[[Path, str, int, Settings], T], name: str, version: int) -> T:
         loop = asyncio.get_running_loop()

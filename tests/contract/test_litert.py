@@ -175,3 +175,24 @@ def test_two_hundred_swaps_leave_no_memory_behind(wide: Path) -> None:
     before, after = told_alone(SWAPPED, wide)
 
     assert after < 1.05 * before
+
+
+SHRUNK = """
+made = run((1,))
+before = resident()
+row = Encoded(np.ones((1, 4), np.float32), np.zeros((1, 0), np.int32))
+said = made.run(row)["value"]
+made.run(Encoded(np.ones((5000, 4), np.float32), np.zeros((5000, 0), np.int32)))
+large = resident() - before
+made.shrink()
+assert np.array_equal(made.run(row)["value"], said)
+print(json.dumps([large, resident() - before]))
+"""
+
+
+def test_one_that_begins_anew_keeps_nothing_of_its_largest_run(wide: Path) -> None:
+    """5,000 rows of 1,000 numbers between the layers are 20 megabytes."""
+    large, shrunk = told_alone(SHRUNK, wide)
+
+    assert large > 20e6
+    assert shrunk < 0.1 * large
