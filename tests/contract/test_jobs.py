@@ -236,6 +236,28 @@ def test_what_is_no_job_table_is_said(tmp_path: Path) -> None:
         Jobs(text / "below" / "jobs.sqlite")
 
 
+def test_a_table_that_is_damaged_is_said_and_not_guessed_at(path: Path) -> None:
+    table = Jobs(path)
+    for i in range(50):
+        table.ask(order(f"m{i}", config="x" * 2000))
+    table.close()
+    with path.open("r+b") as file:  # the first page says what is in the others
+        size = file.seek(0, os.SEEK_END)
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    broken = Jobs(path)
+    for call in (
+        lambda: broken.get(1),
+        lambda: broken.newest(),
+        lambda: broken.lines(1),
+        lambda: broken.claim("w", LEASE),
+        lambda: broken.ask(order("new")),
+    ):
+        with pytest.raises(JobError, match=r"cannot be (read|written): database disk image is malformed"):
+            call()
+    broken.close()
+
+
 def test_a_full_disk_changes_nothing_and_is_said(path: Path, clock: Clock) -> None:
     table = Jobs(path, clock, clock)
     first = table.ask(order("a"))

@@ -1,28 +1,19 @@
 """A real worker with real training processes: what becomes of a job whatever dies, is wrong, or is taken back."""
 
 import os
-import random
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from rich.console import Console
 
-from contract import bundle
-from contract.job import Job, Order
+from contract.job import Order
 from contract.jobs import Jobs, opened
 from contract.proof import verify_everywhere
 from tests.training.test_tracking import write_config, write_shop
+from tests.training.working import SECONDS, children, ended, working
 from tests.waiting import wait_until
-from training.worker import Places, Worker
-
-SECONDS = 180
+from training.worker import Places
 
 
 @pytest.fixture
@@ -46,30 +37,6 @@ def order(tmp_path: Path) -> Callable[..., Order]:
         return Order(**given | {"overrides": ("training.epochs=4", *overrides)} | changes)
 
     return make
-
-
-@contextmanager
-def working(places: Places, lease: float = 60.0) -> Iterator[Worker]:
-    worker = Worker(places, Console(quiet=True), lease=lease, poll=0.05)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        thread.join()
-
-
-def ended(jobs: Jobs, number: int) -> Job:
-    wait_until(lambda: jobs.get(number).ended_at is not None, f"job {number} ends", seconds=SECONDS)
-    return jobs.get(number)
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
-    return found
 
 
 def test_jobs_that_cannot_be_done_fail_with_a_reason_and_the_next_is_done(
@@ -141,45 +108,3 @@ def test_a_worker_that_is_stopped_gives_its_job_to_the_next(
         )
         jobs.cancel(asked.id)
         assert ended(jobs, asked.id).state == "cancelled"
-
-
-def start_worker(places: Places) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "hornpipe", "worker", "--lease", "2", "--jobs", str(places.jobs)]
-    command += ["--models", str(places.models), "--runs", str(places.runs)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1500)
-def test_twenty_kills_of_the_worker_end_in_the_same_version(
-    places: Places, jobs: Jobs, order: Callable[..., Order]
-) -> None:
-    epochs = "training.epochs=300", "training.patience=300"
-    unkilled = jobs.ask(order("unkilled", *epochs))
-    killed = jobs.ask(order("killed", *epochs, most_attempts=100))
-    worker, dice, kills = start_worker(places), random.Random(7), 0
-    wait_until(lambda: jobs.get(unkilled.id).state == "succeeded", "one is done", seconds=300)
-    while jobs.get(killed.id).ended_at is None:
-        if kills < 20 and jobs.get(killed.id).state == "running":
-            moment = threading.Event()
-            moment.wait(dice.uniform(0.5, 12.0))  # a random moment is what is to be met
-            worker.kill()
-            worker.wait()
-            worker, kills = start_worker(places), kills + 1
-        else:
-            threading.Event().wait(0.2)
-    worker.terminate()
-    worker.wait()
-
-    assert jobs.get(killed.id).state == "succeeded"
-    assert kills >= 10
-    assert bundle.versions(places.models, "killed") == [1]
-    first, second = (bundle.read_version(places.models, name, 1) for name in ("unkilled", "killed"))
-    assert _weights(first.path) == _weights(second.path)
-    np.testing.assert_equal(
-        [each.outputs for each in first.manifest.golden], [each.outputs for each in second.manifest.golden]
-    )
-
-
-def _weights(path: Path) -> bytes:
-    return (path / "variables" / "variables.data-00000-of-00001").read_bytes()

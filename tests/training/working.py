@@ -18,7 +18,7 @@ from contract.jobs import Jobs
 from tests.waiting import wait_until
 from training.worker import Places, Worker
 
-SECONDS = 240
+SECONDS = 400
 LEASE = 2.0
 
 
