@@ -105,6 +105,17 @@ def test_workers_and_the_service_share_jobs_and_models():
         assert set(mounted.values()) <= set(ours)
 
 
+def test_what_is_commented_out_fits_too():
+    """People will uncomment it: the prediction log, which the service writes and workers learn from."""
+    text = re.sub(r"^( +)# (HORNPIPE_PREDICTIONS_DIR:.*|- predictions:.*|predictions:)$", r"\1\2", COMPOSE, flags=re.M)
+    whole = yaml.safe_load(text)
+
+    assert "predictions" in whole["volumes"]
+    for name in ("trainer", "service"):
+        each = whole["services"][name]
+        assert f"predictions:{each['environment']['HORNPIPE_PREDICTIONS_DIR']}" in each["volumes"]
+
+
 def test_containers_have_no_rights_that_they_do_not_need():
     for name, each in COMPOSED.items():
         assert (name, each["read_only"], each["cap_drop"]) == (name, True, ["ALL"])
