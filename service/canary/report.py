@@ -24,7 +24,7 @@ class CanaryReport(BaseModel):
     failed: int
     production_requests: int
     production_failed: int
-    shed: int = Field(description="Requests in this step that production was not tried on as well, for want of time.")
+    shed: int = Field(description="Requests to it, in all steps, that production was not tried on for want of time.")
     measures: list[Measure]
     missing: list[str] = Field(description="What the next step waits for.")
     verdict: str
