@@ -37,7 +37,7 @@ def prove(bundle: Bundle, variant: Variant, runtime: Runtime) -> float:
 
 
 def encode_golden(bundle: Bundle, most: int | None = None) -> Encoded:
-    """The golden rows as arrays, or the first so many. Raises ProofFailed when the bundle's own features refuse them."""
+    """The golden rows as arrays, or the first so many. Raises ProofFailed when the bundle's features refuse them."""
     encoded = Encoder(bundle.manifest.features).encode([example.row for example in bundle.manifest.golden[:most]])
     if isinstance(encoded, list):
         raise ProofFailed(bundle.path, [f"golden {p.path}: {p.problem}" for p in encoded])
