@@ -67,7 +67,7 @@ class Asking:
         try:
             job = table.ask(wish.order(evidence, asked_by), not_before)
         except OpenJob as error:  # somebody was faster
-            return Outcome(f"job {error.job} is open, though {evidence.what}", None)
+            return Outcome(f"job {error.job} is {table.get(error.job).state}, though {evidence.what}", None)
         return Outcome("; ".join(filter(None, (f"job {job.id}: {evidence.why}", decision.why))), job)
 
     def _note(self, name: str, cause: Cause, outcome: Outcome) -> None:

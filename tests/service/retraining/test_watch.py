@@ -2,13 +2,16 @@
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from contract.trigger import Evidence
 from service.labels.labels import Labels
+from service.retraining.asking import Asking, Outcome
 from tests.service.retraining.looking import HOUR, MODEL, Looking
 
 DAY = 24 * HOUR
@@ -258,6 +261,27 @@ def test_one_model_s_trouble_is_not_another_s(looking: Looking, caplog: pytest.L
 
 
 # Who looks
+
+
+def test_who_hears_of_the_same_at_once_asks_for_one_job(looking: Looking) -> None:
+    """As two Alertmanagers deliver to two processes."""
+    wish = looking.wish(on_drift=True)
+    ring = Evidence("drift", "HornpipeInputDrift rings", "it rings")
+
+    def hear(_: int) -> Outcome:
+        asking = Asking(looking.folder / "models", looking.jobs)
+        with asking.table() as table:
+            return asking.ask(table, wish, ring, "test")
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(hear, range(8)))
+
+    assert len([each for each in outcomes if each.job]) == 1
+    assert {each.why for each in outcomes if not each.job} == {"job 1 is queued, though HornpipeInputDrift rings"}
+    assert sorted(looking.told()) == [
+        ("asked", "drift", "job 1: it rings"),
+        ("not_asked", "drift", "job 1 is queued, though HornpipeInputDrift rings"),
+    ]
 
 
 def test_services_of_different_models_share_a_table_and_each_looks_after_its_own(looking: Looking) -> None:
