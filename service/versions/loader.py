@@ -109,9 +109,10 @@ class Loader:
         name, version = due.name, due.version
         slot = self._slots[name]
         stamp = await self._on_thread(_stamp, name, version)
+        before = slot.serving
         try:
             pause = _let_others if any(each.loaded for each in self._slots.values()) else _go_on
-            model = await self._on_thread(partial(load, before=slot.serving, pause=pause), name, version)
+            model = await self._on_thread(partial(load, before=before, pause=pause), name, version)
         except Exception as error:  # whatever it is, it must not keep others from being loaded
             self._refuse(slot, version, stamp, error)
             return
@@ -120,8 +121,9 @@ class Loader:
         if version in slot.missing() and self._slots.get(name) is slot:
             log.info("%s/%d is loaded: %s, %s", name, version, model.variant, model.why)
             self._took(slot, model)
-        # To read its manifest and its golden examples took several times the memory that is kept of them.
-        self._thread.submit(memory.give_back)
+        if before is None:  # else that is done when the one before it leaves
+            # To read its manifest and its golden examples took several times the memory that is kept of them.
+            self._thread.submit(memory.give_back)
 
     async def _on_thread(self, function: Callable[[Path, str, int, Settings], T], name: str, version: int) -> T:
         loop = asyncio.get_running_loop()
