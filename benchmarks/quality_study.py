@@ -34,7 +34,7 @@ from contract import bundle, routing
 from contract.estimate_counts import counts_of, estimated_of_counts
 from contract.manifest import Manifest
 from examples.flights.prepare import features, source_folder
-from tests.test_server import free_port
+from tests.ports import free_port
 
 LIBRARY = "faketime/libfaketimeMT.so.1"
 NAME = "flights"

@@ -5,13 +5,16 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import pickle
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from ssl import create_default_context
+from typing import TYPE_CHECKING
 
 import httpx
 import pyarrow as pa
@@ -28,61 +31,67 @@ from service.logs.journal import Journal
 from service.server import Server
 from service.server import server as make_server
 from service.settings import Settings
+from tests import made
 from tests.waiting import wait_until
 
+if TYPE_CHECKING:
+    import keras
+
+    from training.config import TrainingConfig
+    from training.data import Prepared
+    from training.evaluation.assessment import Assessment
+    from training.pipeline import Gate
+
 NAME = "flights"
+SOME = "some_flights"  # the folder, and what is in that of the trained
+MODELS, WEIGHTS, ASSESSMENT = "models", "trained.weights.h5", "assessment.pickle"
 
 # The same examples in every run: a test that passed passes again.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
 
-@dataclass(frozen=True)
 class Trained:
-    """The Keras model, the data it has seen and the bundle that came of it; `models` holds its version 1."""
+    """A Keras model, the data it has seen and the bundle that came of it; `models` holds its version 1. What is more
+    than files is read from them when it is first asked for: few tests need it."""
 
-    logits: object
-    prepared: object
-    config: object
-    assessment: object
-    judge: object
-    bundle: Bundle
-    models: Path
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.models = folder / MODELS
+        self.bundle = bundle.read_version(self.models, NAME, 1)
+
+    @cached_property
+    def config(self) -> "TrainingConfig":
+        return settings_of(self._folder.parent / SOME)
+
+    @cached_property
+    def prepared(self) -> "Prepared":
+        from training.data import prepare
+
+        return prepare(self.config)
+
+    @cached_property
+    def logits(self) -> "keras.Model":
+        from training import pipeline
+
+        network = pipeline.build(self.prepared, self.config)
+        network.load_weights(self._folder / WEIGHTS)
+        return network
+
+    @cached_property
+    def assessment(self) -> "Assessment":
+        found: Assessment = pickle.loads((self._folder / ASSESSMENT).read_bytes())
+        return found
+
+    @cached_property
+    def judge(self) -> "Gate":
+        return judge_of(self.prepared, self.config, self.models)
 
 
-@pytest.fixture(scope="session")
-def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All flights, prepared as the example does it."""
-    from examples.flights.prepare import prepare
+def settings_of(some_flights: Path) -> "TrainingConfig":
+    from training import config
 
-    folder = tmp_path_factory.mktemp("data") / "flights"
-    prepare(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def some_flights(flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty flights a month, evenly spread."""
-    folder = tmp_path_factory.mktemp("data") / "some"
-    folder.mkdir()
-    for path in sorted(flights.glob("*.parquet")):
-        month = pq.read_table(path)
-        step = len(month) // 60
-        pq.write_table(month.take(pa.array(range(0, 60 * step, step))), folder / path.name)
-    assert ds.dataset(folder).count_rows() == 720
-    return folder
-
-
-@pytest.fixture(scope="session")
-def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    from training import config, pipeline
-    from training.data import prepare
-    from training.evaluation.assessment import assess
-    from training.export import export
-    from training.loop.run import Run
-    from training.progress import TrainingProgress
-
-    checked = config.load(
+    return config.load(
         Path("examples/flights/train.toml"),
         [
             f"data.path={some_flights}",
@@ -97,15 +106,58 @@ def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
             'quantization.variants=["dynamic-int8", "full-int8"]',
         ],
     )
-    prepared = prepare(checked)
-    progress, models = TrainingProgress(Console(quiet=True)), tmp_path_factory.mktemp("models")
-    logits = pipeline.build(prepared, checked)
-    with Run.open(tmp_path_factory.mktemp("runs"), checked) as run:
-        outcome = pipeline.train(logits, prepared, checked, run, progress, [])
-    assessment = assess(logits, prepared, checked, outcome, (), progress.stage)
-    judge = pipeline.Gate(prepared, checked, models, progress)
-    made = export(logits, prepared, checked, assessment, models, judge)
-    return Trained(logits, prepared, checked, assessment, judge, made, models)
+
+
+def judge_of(prepared: "Prepared", config: "TrainingConfig", models: Path) -> "Gate":
+    from training import pipeline
+    from training.progress import TrainingProgress
+
+    return pipeline.Gate(prepared, config, models, TrainingProgress(Console(quiet=True)))
+
+
+@pytest.fixture(scope="session")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All flights, prepared as the example does it."""
+    from examples.flights.prepare import prepare
+
+    return made.once(tmp_path_factory, "flights", prepare)
+
+
+@pytest.fixture(scope="session")
+def some_flights(flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty flights a month, evenly spread."""
+
+    def choose(folder: Path) -> None:
+        for path in sorted(flights.glob("*.parquet")):
+            month = pq.read_table(path)
+            step = len(month) // 60
+            pq.write_table(month.take(pa.array(range(0, 60 * step, step))), folder / path.name)
+        assert ds.dataset(folder).count_rows() == 720
+
+    return made.once(tmp_path_factory, SOME, choose)
+
+
+@pytest.fixture(scope="session")
+def trained(some_flights: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    def train(folder: Path) -> None:
+        from training import pipeline
+        from training.data import prepare
+        from training.evaluation.assessment import assess
+        from training.export import export
+        from training.loop.run import Run
+        from training.progress import TrainingProgress
+
+        config, models = settings_of(some_flights), folder / MODELS
+        prepared, progress = prepare(config), TrainingProgress(Console(quiet=True))
+        logits = pipeline.build(prepared, config)
+        with Run.open(folder / "runs", config) as run:
+            outcome = pipeline.train(logits, prepared, config, run, progress, [])
+        assessment = assess(logits, prepared, config, outcome, (), progress.stage)
+        export(logits, prepared, config, assessment, models, judge_of(prepared, config, models))
+        logits.save_weights(folder / WEIGHTS)
+        (folder / ASSESSMENT).write_bytes(pickle.dumps(assessment))
+
+    return Trained(made.once(tmp_path_factory, "trained", train))
 
 
 @pytest.fixture

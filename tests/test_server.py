@@ -16,6 +16,7 @@ import pytest
 
 from contract import routing
 from tests.conftest import NAME, add_version
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 Start = Callable[..., "Process"]
@@ -45,13 +46,6 @@ class Process:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -149,7 +143,7 @@ def test_swaps_under_load_fail_no_request(start: Start, models: Path, row: dict[
 
 
 def test_sigterm_says_not_ready_drains_and_exits_with_0(start: Start, row: dict[str, Any]) -> None:
-    process = start(DRAIN_SECONDS=0.5)
+    process = start(DRAIN_SECONDS=3)  # in which it is asked, however busy the machine
     with Traffic(process.port, row) as traffic:
         wait_until(lambda: traffic.outcomes[1] > 20, "traffic flows")
         process.process.send_signal(signal.SIGTERM)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.test_server import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 RULES = Path("deploy/prometheus/rules")

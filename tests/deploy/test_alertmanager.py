@@ -17,7 +17,7 @@ import yaml
 from tests.conftest import NAME, Trained
 from tests.deploy import prometheus
 from tests.deploy.promtool import GROUPS, needs
-from tests.test_server import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = needs("prometheus", "prometheus-alertmanager", "amtool")

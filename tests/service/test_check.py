@@ -12,6 +12,7 @@ from hornpipe import main
 from service.access import keys
 from service.check import Finding, check
 from tests.conftest import NAME
+from tests.ports import free_port
 from tests.service.access.test_guard import Certify, certify  # noqa: F401  # a fixture
 
 Environment = dict[str, str]
@@ -121,9 +122,7 @@ def test_a_runtime_that_is_not_to_be_had(environment: Environment) -> None:
 
 
 def test_it_listens_on_nothing_afterwards(environment: Environment) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment["HORNPIPE_PORT"] = str(port)
 
     assert found(environment, "port", "ok") == [f"127.0.0.1:{port} is free"] * 1

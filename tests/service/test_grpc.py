@@ -29,6 +29,7 @@ from service.grpc import secure
 from service.server import server as make_server
 from service.settings import Settings, SettingsError
 from tests import kinds
+from tests.ports import free_port
 from tests.service import grpc_models
 from tests.service.access import test_guard
 from tests.service.grpc_models import SLOW
@@ -388,7 +389,7 @@ class TestStart:
 
 class TestWorkers:
     def test_several_answer_at_one_port_and_are_counted_together(self, models: Path) -> None:
-        port, http = free_ports(2)
+        port, http = str(free_port()), str(free_port())
         with spawned(models, HORNPIPE_WORKERS="2", HORNPIPE_GRPC_PORT=port, HORNPIPE_PORT=http) as process:
             answered = set()
 
@@ -403,7 +404,8 @@ class TestWorkers:
             calls: list[None] = []
             wait_until(both, "both workers answer", 60)
             counted = f'route="grpc/ModelInfer",outcome="ok",le="+Inf"}} {len(calls)}'
-            assert counted in httpx.get(f"http://127.0.0.1:{http}/metrics").text
+            metrics = f"http://127.0.0.1:{http}/metrics"
+            wait_until(lambda: counted in httpx.get(metrics).text, "all are counted, which is once they are answered")
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
 
@@ -411,14 +413,6 @@ class TestWorkers:
         ended = serve_here(models, HORNPIPE_GRPC_PORT="0", HORNPIPE_WORKERS="2")
         assert ended.returncode == 2
         assert "HORNPIPE_GRPC_PORT: with 0, every worker would have a port of its own" in ended.stderr
-
-
-def free_ports(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @contextmanager

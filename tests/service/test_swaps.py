@@ -132,7 +132,7 @@ def test_no_request_fails_and_none_is_answered_by_two_versions(
     expected = [1 + i % 2 for i in range(swaps + 1)]
     for each in asking:
         assert each.versions == expected  # nobody is sent back to a version that has left
-    wait_until(lambda: living() == before + 1, "the versions before have been let go of")
+    wait_until(lambda: living() <= before + 1, "the versions before have been let go of")
 
 
 def test_a_version_that_is_replaced_ends_what_it_has_begun(serve: Serve, made: list[Bundle], models: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -20,6 +19,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from contract import bundle
+from tests.ports import free_port
 from tests.training import small
 from tests.waiting import wait_until
 from training import pipeline, tracking
@@ -147,13 +147,6 @@ def test_training_goes_on_without_the_server_and_says_so_once(
     assert len(told) == 1
     assert "is not told any more" in told[0]
     assert not (tmp_path / tracking.MLFLOW_RUN).exists()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

@@ -215,8 +215,8 @@ def test_a_broken_or_missing_file_keeps_the_keys(
         wait_until(lambda: "the keys stay as they were" in caplog.text, "the log says so")
         assert ask(client, row, **bearer(key)).status_code == 200
         assert ask(client, row).status_code == 401
-    file.write_bytes(sound.replace(b'"a"', b'"b"'))
     caplog.set_level("INFO")
+    file.write_bytes(sound.replace(b'"a"', b'"b"'))
     wait_until(lambda: "1 keys are in force" in caplog.text, "a sound one is taken again")
 
 

@@ -165,8 +165,12 @@ def test_what_is_received_at_once_is_bounded_over_all_connections(serve: Serve, 
 
 def test_connections_that_stand_still_are_closed(serve: Serve) -> None:
     """One that never asks, one whose body does not come, and one whose head does not."""
-    client = serve(idle_seconds=0.2, receive_seconds=0.3)
-    for begun, answer in ((b"", b""), (head(500) + b"{", b"HTTP/1.1 408"), (b"POST /pre", b"HTTP/1.1 408")):
+    idle, slow = serve(idle_seconds=0.2), serve(receive_seconds=0.3)
+    for client, begun, answer in (
+        (idle, b"", b""),
+        (slow, head(500) + b"{", b"HTTP/1.1 408"),
+        (slow, b"POST /pre", b"HTTP/1.1 408"),
+    ):
         with closing(connection(client)) as source:
             source.sendall(begun)
             assert source.makefile("rb").read().startswith(answer)
