@@ -11,7 +11,7 @@ demo: .venv/ready  ## prepare, train, serve on 127.0.0.1:8000 and ask
 	$(BIN)/python -m examples.flights demo
 
 test: .venv/ready  ## the tests that take no minute each
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 slow: .venv/ready  ## the others: twenty kills of one run, adversarial training, data larger than memory
 	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist load

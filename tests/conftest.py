@@ -31,7 +31,7 @@ from service.logs.journal import Journal
 from service.server import Server
 from service.server import server as make_server
 from service.settings import Settings
-from tests import made
+from tests import made, order
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -113,6 +113,15 @@ def judge_of(prepared: "Prepared", config: "TrainingConfig", models: Path) -> "G
     from training.progress import TrainingProgress
 
     return pipeline.Gate(prepared, config, models, TrainingProgress(Console(quiet=True)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order.longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return order.workers()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from contract import bundle
 from contract.bundle import SAVED_MODEL, VARIANTS, Bundle
@@ -24,8 +25,15 @@ from contract.manifest import (
 from contract.signature import TensorSpec
 from contract.tensors import plain
 from tests.kinds import variant
+from tests.made import once
 
 SIGNATURE = "serving_default"
+
+
+def made(folders: pytest.TempPathFactory) -> dict[str, Bundle]:
+    """All of them by name, made once for all workers of pytest-xdist."""
+    folder = once(folders, "imported", lambda begun: [make(begun) for make in (types, plus, twice, vector)])
+    return {name: bundle.read_version(folder, name, 1) for name in bundle.names(folder)}
 
 
 def types(models: Path) -> Bundle:

@@ -6,16 +6,19 @@ itself. The golden answers are Keras' own.
 
 import contextlib
 import io
+import pickle
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 
-from contract import bundle, histogram
+from contract import bundle, histogram, routing
 from contract.bundle import SAVED_MODEL, VARIANTS, Bundle
 from contract.evidence import Metric
 from contract.features import Encoded, Encoder
@@ -36,9 +39,11 @@ from contract.manifest import (
     TextFeature,
     Variant,
 )
+from tests.made import once
 
 Row = dict[str, Any]
 DIGITS = tuple("0123456789")
+PICKLE = "kind.pickle"
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,25 @@ class Kind:
     encoded: Encoded
     answers: np.ndarray
     labels: np.ndarray
+
+
+def made(folders: pytest.TempPathFactory, *names: str) -> dict[str, Kind]:
+    """Some of them by name, each fitted once for all workers of pytest-xdist."""
+    return {name: _made(folders, name) for name in names}
+
+
+def _made(folders: pytest.TempPathFactory, name: str) -> Kind:
+    make = {"digits": digits, "diabetes": diabetes, "texts": texts}[name]
+    folder = once(folders, name, lambda begun: (begun / PICKLE).write_bytes(pickle.dumps(make(begun))))
+    return replace(pickle.loads((folder / PICKLE).read_bytes()), bundle=bundle.read_version(folder, name, 1))
+
+
+def put(kind: Kind, models: Path) -> Bundle:
+    """A copy as version 1 of a folder's, in production."""
+    name = kind.bundle.manifest.name
+    shutil.copytree(kind.bundle.path, models / name / "1")
+    routing.promote(models, name, 1, by="test", why="fixture")
+    return bundle.read_version(models, name, 1)
 
 
 def digits(models: Path) -> Kind:

@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from contract import bundle
 from contract.bundle import Bundle
 from contract.features import Encoder
 from contract.manifest import Choice, Latency, NumberFeature, RegressionOutput
 from tests import kinds
+from tests.made import once
 
 NAME = "sums"
 INLINE, THREADED = 20.0, 500.0  # microseconds a row
 
 
-def make(models: Path, versions: int, name: str = NAME) -> list[Bundle]:
-    """Publish so many versions."""
-    return [_make(models, name, version) for version in range(1, versions + 1)]
+def made(folders: pytest.TempPathFactory) -> list[Bundle]:
+    """Two versions."""
+    models = once(folders, NAME, lambda folder: [_make(folder, version) for version in (1, 2)])
+    return [bundle.read_version(models, NAME, version) for version in (1, 2)]
 
 
 def copy(
@@ -59,7 +62,7 @@ def version_of(row: dict[str, float], value: float) -> float:
     return round((value - sum(row.values())) / 1000, 4)
 
 
-def _make(models: Path, name: str, version: int) -> Bundle:
+def _make(models: Path, version: int) -> Bundle:
     import keras
 
     features = [
@@ -72,4 +75,4 @@ def _make(models: Path, name: str, version: int) -> Bundle:
     known = rows(64, seed=0)
     labels: Any = np.array([sum(row.values()) for row in known], np.float32)
     output = RegressionOutput(minimum=0.0, maximum=300.0, half_width=1.0)
-    return kinds.publish(models, name, network, Encoder(features), known, labels, output).bundle
+    return kinds.publish(models, NAME, network, Encoder(features), known, labels, output).bundle

@@ -44,8 +44,7 @@ SECOND = 4_000_000  # steps of the slow model, about
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grpc")
-    kinds.digits(folder)
-    routing.promote(folder, "digits", 1, by="test", why="fixture")
+    kinds.put(kinds.made(tmp_path_factory, "digits")["digits"], folder)
     return folder
 
 

@@ -20,7 +20,6 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
-from contract import routing
 from tests import kinds
 from tests.service import grpc_models
 from tests.service.grpc_models import MIXED, inputs_of_mixed
@@ -32,8 +31,7 @@ Tensors = dict[str, NDArray[Any]]
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     models = tmp_path_factory.mktemp("grpc-oip")
-    kinds.digits(models)
-    routing.promote(models, "digits", 1, by="test", why="fixture")
+    kinds.put(kinds.made(tmp_path_factory, "digits")["digits"], models)
     grpc_models.mixed(models)
     with serving(models, runtime="auto") as running:
         yield running

@@ -42,9 +42,9 @@ def several(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[
     add_version(models)
     routing.promote(models, NAME, 1, by="test", why="fixture")
     routing.canary(models, NAME, 2, 0.001, by="test", why="fixture")
-    made = {"digits": kinds.digits(models), "diabetes": kinds.diabetes(models)}
-    for name in made:
-        routing.promote(models, name, 1, by="test", why="fixture")
+    made = kinds.made(tmp_path_factory, "digits", "diabetes")
+    for kind in made.values():
+        kinds.put(kind, models)
     grpc_models.mixed(models)
     return {"models": models, **made}
 

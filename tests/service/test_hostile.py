@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from contract import bundle, routing
+from contract import routing
 from tests import kinds
 from tests.conftest import NAME, Trained
 from tests.corpus import bodies, wire
@@ -43,9 +43,8 @@ def hosted(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("hostile")
     models = folder / "models"
     shutil.copytree(trained.models, models)
-    kinds.digits(models)
-    for name in bundle.names(models):
-        routing.promote(models, name, 1, by="test", why="test")
+    routing.promote(models, NAME, 1, by="test", why="test")
+    kinds.put(kinds.made(tmp_path_factory, "digits")["digits"], models)
     process = Process(models, folder / "log", TIMEOUT_MS=60_000)
     wait_until(lambda: process.status("/readyz") == 200, "it is ready", 120)
     yield process

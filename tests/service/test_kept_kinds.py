@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from contract import routing
+from contract.bundle import Bundle
 from hornpipe import main
 from service.labels.joining import JoinedLabels
 from service.predictions import segments
@@ -24,8 +25,12 @@ from tests.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def every_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
-    models = tmp_path_factory.mktemp("kinds")
-    return {"digits": kinds.digits(models), "diabetes": kinds.diabetes(models)}
+    return kinds.made(tmp_path_factory, "digits", "diabetes")
+
+
+@pytest.fixture(scope="module")
+def vector(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return imported.made(tmp_path_factory)["vector"]
 
 
 @pytest.fixture
@@ -34,13 +39,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(every_kind: dict[str, Kind], folder: Path, tmp_path: Path) -> Iterator[httpx.Client]:
+def client(every_kind: dict[str, Kind], vector: Bundle, folder: Path, tmp_path: Path) -> Iterator[httpx.Client]:
     models = tmp_path / "models"
-    for name, kind in every_kind.items():
-        shutil.copytree(kind.bundle.path, models / name / "1")
-    imported.vector(models)
-    for name in (*every_kind, "vector"):
-        routing.promote(models, name, 1, by="test", why="fixture")
+    for kind in every_kind.values():
+        kinds.put(kind, models)
+    shutil.copytree(vector.path, models / "vector" / "1")
+    routing.promote(models, "vector", 1, by="test", why="fixture")
     with serving(models, predictions_dir=folder) as asked:
         yield asked
 

@@ -6,7 +6,6 @@ import gc
 import io
 import json
 import math
-import shutil
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contract import bundle, proof, routing
+from contract import bundle, proof
 from contract.images import encode_png
 from contract.runtimes import LiteRT, SavedModel
 from hornpipe import main
@@ -33,8 +32,7 @@ from tests.waiting import wait_until
 
 @pytest.fixture(scope="session")
 def every_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
-    models = tmp_path_factory.mktemp("kinds")
-    return {"digits": kinds.digits(models), "diabetes": kinds.diabetes(models), "texts": kinds.texts(models)}
+    return kinds.made(tmp_path_factory, "digits", "diabetes", "texts")
 
 
 @pytest.fixture
@@ -51,9 +49,8 @@ def client(every_kind: dict[str, Kind], tmp_path_factory: pytest.TempPathFactory
 
 
 def in_production(every_kind: dict[str, Kind], folder: Path) -> Path:
-    for name, kind in every_kind.items():
-        shutil.copytree(kind.bundle.path, folder / name / "1")
-        routing.promote(folder, name, 1, by="test", why="fixture")
+    for kind in every_kind.values():
+        kinds.put(kind, folder)
     return folder
 
 

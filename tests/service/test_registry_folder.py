@@ -29,7 +29,7 @@ Test = Callable[[], Coroutine[None, None, None]]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
-    return sums.make(tmp_path_factory.mktemp("sums"), 2)
+    return sums.made(tmp_path_factory)
 
 
 @pytest.fixture

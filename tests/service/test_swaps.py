@@ -26,7 +26,7 @@ SIZES = (1, 5, 40)  # rows a request; the last is more than the largest batch
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
-    return sums.make(tmp_path_factory.mktemp("sums"), 2)
+    return sums.made(tmp_path_factory)
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 python -m tests.training.lives FOLDER SEED COUNT SIGNAL,...: TensorFlow is imported once, and every life is a fork of
 that process from before it has run anything. FOLDER gets the run, and `end.npz` with the weights and the record of the
-end. A line of JSON says how every life ended: its exit code, or minus the number of the signal that killed it; how long
-after the signal; and what it said.
+end. A line of JSON says how every life ended: its exit code, or minus the number of the signal that killed it; how much
+processor time it took after the signal, which is the same on a busy machine; and what it said.
 """
 
 import json
@@ -22,6 +22,7 @@ os.environ |= {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 import numpy as np
 
+from service.counting.process import usage
 from tests.training import small
 from training import fit
 from training.errors import Interrupted
@@ -98,14 +99,15 @@ def life(folder: Path, signal_number: int, moment: Moment | None, checkpoint_sec
     if pid == 0:
         os._exit(_to_the_end(folder, writer, checkpoint_seconds))
     os.close(writer)
+    before = 0.0
     if moment is not None:
         if moment.begun:
             select.select([reader], [], [])
         time.sleep(moment.seconds)  # a random moment is one of the clock
+        before = usage(pid).cpu
         os.kill(pid, signal_number)
-    sent = time.perf_counter()
-    _, status = os.waitpid(pid, 0)
-    seconds = time.perf_counter() - sent
+    _, status, used = os.wait4(pid, 0)
+    seconds = used.ru_utime + used.ru_stime - before
     with os.fdopen(reader) as said:
         return Ending(os.waitstatus_to_exitcode(status), seconds, said.read().removeprefix("begun\n"))
 

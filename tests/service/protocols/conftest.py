@@ -27,15 +27,12 @@ MOST_BYTES = 2_000_000
 
 @pytest.fixture(scope="session")
 def every_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
-    folder = tmp_path_factory.mktemp("trained")
-    return {"digits": kinds.digits(folder), "diabetes": kinds.diabetes(folder)}
+    return kinds.made(tmp_path_factory, "digits", "diabetes")
 
 
 @pytest.fixture(scope="session")
 def every_import(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    folder = tmp_path_factory.mktemp("imported")
-    made = (imported.types(folder), imported.plus(folder), imported.twice(folder), imported.vector(folder))
-    return {each.manifest.name: each for each in made}
+    return imported.made(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

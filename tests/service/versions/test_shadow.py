@@ -23,7 +23,7 @@ RESULTS = ("agreed", "disagreed", "shed", "failed")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
-    return sums.make(tmp_path_factory.mktemp("sums"), 2)
+    return sums.made(tmp_path_factory)
 
 
 @pytest.fixture(params=[sums.INLINE, sums.THREADED], ids=["event loop", "threads"])

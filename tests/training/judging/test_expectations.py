@@ -13,6 +13,7 @@ from contract.bundle import Bundle
 from contract.evidence import Reason
 from contract.manifest import Latency, MulticlassOutput, RegressionOutput
 from tests import kinds
+from tests.kinds import Kind
 from tests.training.ruled import C, X, Z, publish, rows
 from training.judging import expectations
 from training.judging.answers import Answers
@@ -33,6 +34,11 @@ def model(models: Path) -> Answers:
         return tf.sigmoid(2 * numbers[:, 0] * (1 - 2 * rare) + 0.2 * b)
 
     return Answers(publish(models, rule))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Kind:
+    return kinds.made(tmp_path_factory, "digits")["digits"]
 
 
 def held(check: Check, model: Answers, count: int = 500) -> Reason:
@@ -156,34 +162,32 @@ def test_an_answer_that_is_no_number_keeps_to_nothing(models: Path) -> None:
     assert not held(DirectionCheck(kind="direction", feature="x", by=0.1, answer="up"), model).passed
 
 
-def test_a_picture_is_the_path_of_its_file(tmp_path: Path) -> None:
-    made = kinds.digits(tmp_path / "models")
-    model = Answers(made.bundle)
-    right = int(np.flatnonzero(made.answers.argmax(axis=1) == made.labels)[0])
-    (tmp_path / "one.png").write_bytes(base64.b64decode(made.rows[right]["picture"]["b64"]))
-    label = str(made.labels[right])
+def test_a_picture_is_the_path_of_its_file(digits: Kind, tmp_path: Path) -> None:
+    model = Answers(digits.bundle)
+    right = int(np.flatnonzero(digits.answers.argmax(axis=1) == digits.labels)[0])
+    (tmp_path / "one.png").write_bytes(base64.b64decode(digits.rows[right]["picture"]["b64"]))
+    label = str(digits.labels[right])
     checks = [
         MinimumCheck(kind="minimum", row={"picture": str(tmp_path / "one.png")}, expected=label),
         MinimumCheck(kind="minimum", row={"picture": str(tmp_path / "one.png")}, expected=str(9 - int(label))),
         MinimumCheck(kind="minimum", row={"picture": str(tmp_path / "two.png")}, expected=label),
     ]
-    found = expectations.hold(checks, model, made.rows[:3])
+    found = expectations.hold(checks, model, digits.rows[:3])
 
     assert [reason.passed for reason in found] == [True, False, False]
     assert found[2].detail == f"{tmp_path / 'two.png'}: No such file or directory"
 
 
-def test_pictures_are_answered_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = kinds.digits(tmp_path)
-    chosen = made.bundle.manifest.variant(made.bundle.manifest.chosen.variant)
-    answers, batches = Answers(made.bundle), []
+def test_pictures_are_answered_a_few_at_a_time(digits: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = digits.bundle.manifest.variant(digits.bundle.manifest.chosen.variant)
+    answers, batches = Answers(digits.bundle), []
     run = answers._runtime.run
     monkeypatch.setattr(answers._runtime, "run", lambda encoded: batches.append(encoded.rows) or run(encoded))
     monkeypatch.setattr("training.judging.answers.MOST_VALUES", 64 * 50)
-    broken = [made.rows[0], {"picture": "no picture"}, *made.rows[1:120]]
+    broken = [digits.rows[0], {"picture": "no picture"}, *digits.rows[1:120]]
     taken, scores = answers.answer(broken)
 
-    assert isinstance(runtimes.load(made.bundle, chosen), runtimes.LiteRT)
+    assert isinstance(runtimes.load(digits.bundle, chosen), runtimes.LiteRT)
     assert batches == [49, 50, 21]
     assert (len(taken), np.flatnonzero(~taken).tolist()) == (121, [1])
-    np.testing.assert_allclose(scores, made.answers[:120], atol=1e-5)
+    np.testing.assert_allclose(scores, digits.answers[:120], atol=1e-5)
