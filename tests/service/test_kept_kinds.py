@@ -45,8 +45,8 @@ def client(every_kind: dict[str, Kind], vector: Bundle, folder: Path, tmp_path: 
         kinds.put(kind, models)
     shutil.copytree(vector.path, models / "vector" / "1")
     routing.promote(models, "vector", 1, by="test", why="fixture")
-    with serving(models, predictions_dir=folder) as asked:
-        yield asked
+    with serving(models, predictions_dir=folder) as running:
+        yield running.client
 
 
 def pixels(row: dict[str, Any]) -> np.ndarray:
