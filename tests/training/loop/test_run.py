@@ -60,7 +60,8 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 def test_a_killed_process_frees_its_run(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from tests.training import small; from training.loop.run import Run\n"
+        "import sys, time; from pathlib import Path; from tests.training import small\n"
+        "from training.loop.run import Run\n"
         "run = Run.open(Path(sys.argv[1]), small.settings()); print(run.path, flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
