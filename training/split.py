@@ -35,8 +35,11 @@ def empty_parts(counts: Sequence[int], rule: Split | None = None, extent: Extent
     """`extent` is that of the rows, for a split by time."""
     about = ""
     if isinstance(rule, TimeSplit) and extent is not None:
-        validation, test = map(said, first_moments(rule, extent.newest))
-        about = f": they are of {extent}, those from {validation} validate, those from {test} test"
+        validation, test = first_moments(rule, extent.newest)
+        # A span has all that is newer than the moment where it begins.
+        word, before = ("from", 0) if rule.test is None else ("after", 1)
+        about = f": they are of {extent}, those {word} {said(validation - before)} validate, those {word}"
+        about += f" {said(test - before)} test"
     return [f"split: no rows to {name}{about}" for name, count in zip(NAMES, counts, strict=True) if count == 0]
 
 

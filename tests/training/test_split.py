@@ -1,6 +1,6 @@
 """Every rule against what it promises: no row twice, none lost, the shares asked for, and the same again."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.stats import kstest
 
 from training import split
 from training.sections import GroupSplit, OrderSplit, RandomSplit, Split, TimeSplit
+from training.sources.moments import extent
 
 RANDOM = RandomSplit(by="random", validation=0.1, test=0.25)
 GROUP = GroupSplit(by="group", validation=0.1, test=0.25, column="customer")
@@ -126,3 +127,61 @@ def test_gaps_matter_where_the_split_goes_by_the_column() -> None:
 
 def test_empty_parts_are_named() -> None:
     assert split.empty_parts([5, 0, 1]) == ["split: no rows to validation"]
+
+
+SPANS = TimeSplit(by="time", column="day", validation="14d", test="28d")
+DAYS = st.lists(st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1)), min_size=1, max_size=60)
+PIECES = st.sampled_from(["90m", "12h", "1d", "14d", "365d"])
+
+
+@given(DAYS, PIECES, PIECES, st.sampled_from([pa.timestamp("us"), pa.timestamp("ns", "UTC"), pa.date32()]))
+def test_nothing_that_trains_is_newer_than_what_validates_and_nothing_of_that_newer_than_what_tests(
+    times: list[datetime], validation: str, test: str, kind: pa.DataType
+) -> None:
+    rule = TimeSplit(by="time", column="day", validation=validation, test=test)
+    column = pa.chunked_array([times[:20], times[20:]], pa.timestamp("us")).cast(kind, safe=False)
+    parts = split.parts(rule, 0, len(times), column, None)
+    values = column.cast(pa.timestamp("us"), safe=False).to_numpy()
+
+    assert sorted(np.concatenate(parts)) == list(range(len(times)))
+    assert len(parts[2]) >= 1
+    in_order = [values[part] for part in parts if len(part)]
+    assert all(older.max() < newer.min() for older, newer in pairwise(in_order))
+
+
+@given(DAYS, st.dates(date(2000, 1, 1), date(2029, 1, 1)), st.integers(1, 400))
+def test_so_it_is_with_dates(times: list[datetime], validation_from: date, days: int) -> None:
+    test_from = validation_from + timedelta(days=days)
+    rule = TimeSplit(by="time", column="day", validation_from=validation_from, test_from=test_from)
+    parts = split.parts(rule, 0, len(times), pa.chunked_array([times]), None)
+    values = np.array(times, "datetime64[us]")
+
+    in_order = [values[part] for part in parts if len(part)]
+    assert all(older.max() < newer.min() for older, newer in pairwise(in_order))
+
+
+def test_spans_of_days_have_so_many_days() -> None:
+    days = [date(2024, 1, 1) + timedelta(days=i) for i in range(100)]
+    parts = split.parts(SPANS, 0, 100, pa.chunked_array([days]), None)
+
+    assert [(part[0], part[-1]) for part in parts] == [(0, 57), (58, 71), (72, 99)]
+
+
+@given(st.lists(st.integers(0, 200)))
+def test_streamed_spans_go_by_the_newest_of_all_rows(cuts: list[int]) -> None:
+    days = pa.chunked_array([[date(2024, 1, 1) + timedelta(days=i) for i in range(100)]])
+    newest = 1712620800 * 1_000_000  # 2024-04-09
+    ends = [0, *sorted(cut % 101 for cut in cuts), 100]
+    batches = [split.assign(SPANS, 0, a, b - a, 100, days.slice(a, b - a), newest) for a, b in pairwise(ends)]
+
+    np.testing.assert_array_equal(np.concatenate(batches), np.repeat([0, 1, 2], [58, 14, 28]))
+
+
+def test_empty_parts_say_when_the_rows_are() -> None:
+    at = [date(2024, 1, 1), date(2024, 1, 20)]
+    times = extent(pa.chunked_array([at]))
+
+    assert split.empty_parts([0, 0, 9], SPANS, times)[0] == (
+        "split: no rows to train: they are of 2024-01-01 to 2024-01-20, those after 2023-12-09 validate, those"
+        " after 2023-12-23 test"
+    )

@@ -116,7 +116,8 @@ def _slices(times: Times, seen_until: int) -> list[Mask]:
     old = times[times <= seen_until]
     if not old.size:
         return []
-    length = max(1, min((int(times.max()) - seen_until) // 2, (seen_until - int(old.min())) // FEWEST_SLICES))
+    lasted, before = int(times.max()) - seen_until, seen_until - int(old.min())
+    length = max(1, min(lasted // 2, before // FEWEST_SLICES) if lasted > 0 else before // MOST_SLICES)
     number = np.where(times <= seen_until, (seen_until - times) // length, -1)
     found = [number == i for i in range(min(MOST_SLICES, int(number.max()) + 1))]
     return [each for each in found if np.count_nonzero(each) >= FEWEST_ROWS]

@@ -29,6 +29,11 @@ class Fingerprint:
         _, values = self._digests.setdefault(shape, (hashlib.sha256(), hashlib.sha256()))
         values.update(np.ascontiguousarray(pixels).data)
 
+    def add_times(self, name: str, times: NDArray[np.int64]) -> None:
+        """Times to the microsecond, int64 [n], where more than the day of a row matters."""
+        _, values = self._digests.setdefault(f"{name} to the microsecond", (hashlib.sha256(), hashlib.sha256()))
+        values.update(np.ascontiguousarray(times).data)
+
     def hexdigest(self) -> str:
         whole = hashlib.sha256()
         for name in sorted(self._digests):

@@ -62,7 +62,8 @@ def prepare(
     columns.add(table, learnt)
     if wrong := [*problems, *target.problems(), *columns.problems(), *split_problems]:
         raise DataError(config.data.source, wrong)
-    fingerprint, times = _fingerprint(table, pictures), _times(config, table)
+    times = _times(config, table)
+    fingerprint = _fingerprint(config, table, pictures, times)
     if times is not None and increment.is_watched(config):
         copies = Copies()
         copies.add(table, times)
@@ -147,9 +148,13 @@ def _raw_test(
     return rows
 
 
-def _fingerprint(table: pa.Table, pictures: Pictures | None) -> str:
+def _fingerprint(
+    config: TrainingConfig, table: pa.Table, pictures: Pictures | None, times: NDArray[np.int64] | None
+) -> str:
     digest = Fingerprint()
     digest.add(table)
+    if times is not None and isinstance(config.split, TimeSplit) and config.split.test is not None:
+        digest.add_times(config.split.column, times)
     if pictures:
         digest.add_pixels(pictures.name, pictures.pixels)
     return digest.hexdigest()

@@ -142,6 +142,8 @@ def _look(shards: Shards, source: str, production: Manifest | None) -> tuple[Fac
         if isinstance(config.split, TimeSplit) and len(table):
             when = moments(plain(table[config.split.column]))
             times = Extent.of_both(times, Extent(int(when.min()), int(when.max())))
+            if config.split.test is not None:
+                digest.add_times(config.split.column, when)
             if increment.is_watched(config):
                 copies.add(table, when)
         # Another seed than the split's: a draw must not depend on it.
