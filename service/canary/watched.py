@@ -91,8 +91,8 @@ class Watched:
 
     def _evidence(self, steps: dict[str, Evidence]) -> Evidence:
         """Of the present step, for with its share of the traffic a canary's share of each hour changes; what both have
-        answered is of all steps. When all traffic is the canary's, production's requests and runs are those of the steps
-        before; its outputs are not, for other hours have other rows."""
+        answered is of all steps. When all traffic is the canary's, production's requests and runs are those of the
+        steps before; its outputs are not, for other hours have other rows."""
         pairs = total(steps.values()).pairs
         present = steps.get(self.trial.step, Evidence()).model_copy(update={"pairs": pairs})
         if self.trial.canary.percent < 100:
