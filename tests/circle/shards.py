@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-# Of the flights of a month, every so manieth: a job then takes half a minute, and months still tell their seasons.
+# Of a month, one flight in so many: a job then takes half a minute, and months still tell their seasons.
 EVERY = 3
 ROWS_A_REQUEST = 10
 TARGET = "outcome"
