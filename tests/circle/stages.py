@@ -35,6 +35,5 @@ def logs_shown(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for path in sorted(folder.rglob("*log")):
-            if path.is_file():
-                print(f"\n--- {path.relative_to(folder)}\n{path.read_text(errors='replace')[-LAST_CHARACTERS:]}")
+        for path in sorted([*folder.glob("*.log"), *folder.glob("log")]):
+            print(f"\n--- {path.name}\n{path.read_text(errors='replace')[-LAST_CHARACTERS:]}")
