@@ -49,9 +49,7 @@ def init(data: Path, target: str | None, output: Path | None) -> int:
     return 0
 
 
-def train(
-    path: Path, name: str | None, overrides: list[str], wishes: Wishes, logged: "Exporter | None" = None
-) -> int:
+def train(path: Path, name: str | None, overrides: list[str], wishes: Wishes, logged: "Exporter | None" = None) -> int:
     """Train by a config file and print the result. The config is checked before TensorFlow is even imported. `logged`
     writes the service's rows that `data.labelled` asks for.
 

@@ -191,9 +191,7 @@ def train(job: Job, places: Places, tell: Teller, logged: Exporter | None = None
     return _once_free(lambda: _run(job, places, asked, progress, logged), progress)
 
 
-def _run(
-    job: Job, places: Places, asked: TrainingConfig, progress: JobProgress, logged: Exporter | None
-) -> Bundle:
+def _run(job: Job, places: Places, asked: TrainingConfig, progress: JobProgress, logged: Exporter | None) -> Bundle:
     """A version that an earlier attempt published, and could not say so any more, is what came of the job."""
     from training import pipeline
 

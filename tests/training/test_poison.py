@@ -14,7 +14,7 @@ import pytest
 from contract.job import Job, Order
 from contract.jobs import MOST_LINES, Jobs, opened
 from tests.training.test_tracking import write_config, write_shop
-from tests.training.working import SECONDS, children, ended, hurry, start_worker, stop, working
+from tests.training.working import SECONDS, ended, hurry, start_worker, stop, trainers, working
 from tests.waiting import wait_until
 from training.worker import Places
 
@@ -77,7 +77,7 @@ def training_process(jobs: Jobs, number: int, attempt: int) -> int:
 
     def there() -> list[int]:
         job = jobs.get(number)
-        return children(os.getpid()) if (job.state, job.attempts) == ("running", attempt) else []
+        return trainers(os.getpid()) if (job.state, job.attempts) == ("running", attempt) else []
 
     wait_until(there, f"attempt {attempt} of job {number} runs", seconds=SECONDS)
     return there()[0]

@@ -11,7 +11,7 @@ from contract.job import Order
 from contract.jobs import Jobs, opened
 from contract.proof import verify_everywhere
 from tests.training.test_tracking import write_config, write_shop
-from tests.training.working import SECONDS, children, ended, working
+from tests.training.working import SECONDS, ended, trainers, working
 from tests.waiting import wait_until
 from training.worker import Places
 
@@ -72,7 +72,7 @@ def test_who_takes_a_job_back_is_obeyed_and_a_killed_process_is_tried_again(
     long = jobs.ask(order("long", "training.epochs=100000", "training.patience=100000"))
     with working(places, lease=2.0):
         wait_until(lambda: jobs.get(long.id).progress.epoch, "it trains", seconds=SECONDS)
-        [child] = children(os.getpid())
+        [child] = trainers(os.getpid())
         os.kill(child, signal.SIGKILL)
         wait_until(lambda: jobs.get(long.id).state == "queued", "it is put back", seconds=SECONDS)
         again = jobs.get(long.id)
@@ -84,7 +84,7 @@ def test_who_takes_a_job_back_is_obeyed_and_a_killed_process_is_tried_again(
         wait_until(lambda: jobs.get(other.id).progress.epoch, "the next one trains", seconds=SECONDS)
         jobs.cancel(other.id)
         assert ended(jobs, other.id).state == "cancelled"
-        wait_until(lambda: not children(os.getpid()), "its process has ended")
+        wait_until(lambda: not trainers(os.getpid()), "its process has ended")
 
     assert not (places.models / "other").exists()
 

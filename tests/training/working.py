@@ -48,6 +48,17 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def trainers(pid: int) -> list[int]:
+    """Those children that train. A test's process has others, of tests before; what has ended has no command."""
+    return [child for child in children(pid) if b"hornpipe.job" in _command(child)]
+
+
+def _command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def descendants(pid: int) -> list[int]:
     return [each for child in children(pid) for each in (child, *descendants(child))]
 
