@@ -95,6 +95,9 @@ def test_progress_cancelling_and_lists(client: httpx.Client, table: Jobs, models
         "epochs": 6,
         "loss": 0.5,
         "eta": 12.0,
+        "metric": "",
+        "best": None,
+        "at": None,
     }
     assert [each["id"] for each in client.get("/jobs").json()] == [2, 1]
     assert [each["id"] for each in client.get("/jobs", params={"model": "other"}).json()] == [2]

@@ -48,6 +48,12 @@ def resident(process: Process) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def largest(process: Process) -> int:
+    """What it has had resident at most."""
+    status = Path(f"/proc/{process.process.pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
 def open_files(process: Process) -> int:
     return len(list(Path(f"/proc/{process.process.pid}/fd").iterdir()))
 
@@ -277,16 +283,14 @@ def test_what_large_bodies_took_is_given_back(start: Start, row: Row) -> None:
     process = start()
     body = json.dumps({"instances": [row] * 900, "model": NAME, "unknown": [row] * 5000}).encode()
     assert len(body) > MEGABYTE
-
-    def ask() -> None:
-        with httpx.Client(base_url=process.client.base_url, timeout=60) as client:
-            for _ in range(3):
-                assert client.post("/predict", content=body).status_code == 422
-
-    askers = [threading.Thread(target=ask) for _ in range(16)]
-    for each in askers:
-        each.start()
-    most = 0
-    while any(each.is_alive() for each in askers):
-        most = max(most, resident(process))
-    wait_until(lambda: resident(process) < most - 8 * MEGABYTE, "memory is given back")
+    before = resident(process)
+    with ExitStack() as stack:
+        clients = [connect(process, stack) for _ in range(16)]
+        for each in clients:
+            each.sendall(post(body)[:-1])
+        wait_until(lambda: resident(process) > before + 8 * len(body), "bodies are held")
+        for each in clients:
+            each.sendall(body[-1:])
+        assert all(each.recv(12).endswith(b" 422") for each in clients)
+    assert largest(process) - before > 16 * MEGABYTE
+    wait_until(lambda: resident(process) < (before + largest(process)) / 2, "most of the memory is given back")

@@ -224,7 +224,7 @@ def test_several_processes_write_beside_each_other(labels: Labels, tmp_path: Pat
 
 def test_what_was_answered_is_there_after_a_kill(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.service.test_labels import *\n"
+        "import sys; from pathlib import Path; from tests.service.labels.test_labels import *\n"
         "labels, i = Labels(Path(sys.argv[1])), 0\n"
         "while True:\n"
         "    labels.store([said(f'{i}', 'late'), said(f'{i}', 'on_time', 1)])\n"

@@ -105,7 +105,7 @@ def test_what_is_too_old_goes_and_what_is_written_stays(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_has_begun_is_passed_over_and_the_rest_is_there(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from tests.service.test_segments import *\n"
+        "import os, signal, sys; from pathlib import Path; from tests.service.predictions.test_segments import *\n"
         "written = Segments(Path(sys.argv[1]), 2**20, DAY, 1)\n"
         "written.append([line(i) for i in range(50)])\n"
         "os.write(written._file, line(50).text[:40])\n"  # the system had got so far

@@ -278,10 +278,12 @@ def test_who_hears_of_the_same_at_once_asks_for_one_job(looking: Looking) -> Non
 
     assert len([each for each in outcomes if each.job]) == 1
     assert {each.why for each in outcomes if not each.job} == {"job 1 is queued, though HornpipeInputDrift rings"}
-    assert sorted(looking.told()) == [
+    told = looking.told()
+    assert set(told) == {
         ("asked", "drift", "job 1: it rings"),
         ("not_asked", "drift", "job 1 is queued, though HornpipeInputDrift rings"),
-    ]
+    }
+    assert len(told) <= 3  # who was refused may have written it before who was faster has
 
 
 def test_services_of_different_models_share_a_table_and_each_looks_after_its_own(looking: Looking) -> None:

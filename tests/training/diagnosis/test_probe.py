@@ -278,7 +278,7 @@ MIRRORED = """
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from tests.training.test_probe import batch, binary_loss, network, probe
+from tests.training.diagnosis.test_probe import batch, binary_loss, network, probe
 numbers, labels = batch()
 single = network(keras.layers.Dense(8, activation="relu", name="hidden"))
 alone = probe(single, {"numbers": numbers}, labels)

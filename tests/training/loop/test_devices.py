@@ -21,7 +21,8 @@ tf.config.set_logical_device_configuration(
 )
 from pathlib import Path
 from tests.training import small
-from training import devices, fit
+from training import fit
+from training.loop import devices
 from training.loop.run import Run
 
 task, folder = sys.argv[1], Path(sys.argv[2])
