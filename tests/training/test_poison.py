@@ -5,6 +5,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -186,7 +187,10 @@ def test_data_that_cannot_be_read_end_a_job_at_once_with_their_name(
     }
     # Root may read everything unless it is taken from it.
     powers = "-dac_override,-dac_read_search"
-    worker = start_worker(places, *(["setpriv", f"--bounding-set={powers}"] if os.getuid() == 0 else []))
+    without = ["setpriv", f"--bounding-set={powers}"] if os.getuid() == 0 else []
+    if without and subprocess.run([*without, "true"], check=False).returncode:
+        pytest.skip("root may read everything here, and it cannot be taken from it")
+    worker = start_worker(places, *without)
     for name, said in (("broken", "broken.parquet"), ("locked", "locked.csv"), ("gone", "gone.csv")):
         failed = ended(jobs, asked[name].id)
         assert (failed.state, failed.attempts) == ("failed", 1)
