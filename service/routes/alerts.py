@@ -10,13 +10,13 @@ import logging
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from contract.features import MOST_PROBLEMS, Problem, show
 from contract.jobs import JobError
-from service.errors import InvalidRequest, JobsOff, JobsUnavailable, NotJSON
+from service.errors import JobsOff, JobsUnavailable
 from service.retraining.alerts import Concern, Heard, Notification, sorted_out
 from service.retraining.asking import Asking
+from service.routes import body
 from service.state import state_of
 
 log = logging.getLogger("hornpipe.retraining")
@@ -31,7 +31,7 @@ def _schema() -> dict[str, Any]:
     return schema
 
 
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema()}}}}
+_BODY = body.described(_schema())
 
 
 class Answer(BaseModel):
@@ -48,7 +48,7 @@ async def alerts(request: Request) -> Answer:
     state = state_of(request.app)
     if state.retraining is None:
         raise JobsOff("no jobs are kept here: HORNPIPE_JOBS_FILE is not set")
-    told = _notification(await request.body())
+    told = body.read(Notification, await request.body(), "this is no body of Alertmanager's webhook, version 4")
     if told.truncated_alerts:
         log.warning("Alertmanager has left out %d alerts; raise its max_alerts", told.truncated_alerts)
     heard, concerns = sorted_out(told.alerts, state.registry)
@@ -69,17 +69,3 @@ def _decided(asking: Asking, concerns: list[Concern], caller: str) -> dict[int, 
         log.warning("an alert could not be answered: %s", error)
         raise JobsUnavailable("the job table cannot be read or written now") from error
     return heard
-
-
-def _notification(body: bytes) -> Notification:
-    """Raises NotJSON, or InvalidRequest with every problem, the first hundred."""
-    try:
-        return Notification.model_validate_json(body)
-    except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            raise NotJSON(f"the body is not JSON: {error.errors()[0]['ctx']['error']}") from error
-        problems = [
-            Problem(".".join(map(str, each["loc"])), "does not fit", each["msg"], show(each["input"]))
-            for each in error.errors()[:MOST_PROBLEMS]
-        ]
-        raise InvalidRequest("this is no body of Alertmanager's webhook, version 4", problems) from error

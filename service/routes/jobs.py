@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from contract import bundle, jobs, routing
 from contract.errors import BundleError, RoutingError
@@ -20,10 +20,10 @@ from service.errors import (
     JobConflict,
     JobsOff,
     JobsUnavailable,
-    NotJSON,
     UnknownJob,
     UnknownModel,
 )
+from service.routes import body
 from service.state import ServiceState, state_of
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Asked(BaseModel):
     why: str = Field(default="", max_length=1000, description="For the history.")
 
 
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}}
+_BODY = body.described(Asked.model_json_schema())
 
 
 @router.post("", status_code=202, summary="Ask for retraining", openapi_extra=_BODY)
@@ -110,18 +110,9 @@ async def _events(state: ServiceState, number: int, after: int) -> AsyncIterator
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _asked(body: bytes) -> Asked:
+def _asked(content: bytes) -> Asked:
     """Raises NotJSON, or InvalidRequest with every problem."""
-    try:
-        asked = Asked.model_validate_json(body)
-    except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            raise NotJSON(f"the body is not JSON: {error.errors()[0]['ctx']['error']}") from error
-        problems = [
-            Problem(".".join(map(str, each["loc"])), "does not fit", each["msg"], show(each["input"]))
-            for each in error.errors()
-        ]
-        raise InvalidRequest("the request does not fit", problems) from error
+    asked = body.read(Asked, content)
     expected = f"KEY=VALUE with a key that begins with {', '.join(OVERRIDABLE)}"
     wrong = [
         Problem(f"overrides[{i}]", "cannot be overridden here", expected, show(each))

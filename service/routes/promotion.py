@@ -4,27 +4,23 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from contract import bundle, pruning, routing
 from contract.errors import BundleError, GateRefused, RoutingError
-from contract.features import Problem, show
+from contract.features import Problem
 from contract.routing import Routing, Version
 from service.errors import (
-    InvalidRequest,
     ModelsReadOnly,
-    NotJSON,
     RoutingConflict,
     UnknownModel,
     UnknownVersion,
     VersionRefused,
 )
+from service.routes import body
 from service.state import state_of
-
-T = TypeVar("T", bound="Wish")
 
 log = logging.getLogger("hornpipe.registry")
 
@@ -46,14 +42,14 @@ class PromoteWish(Wish):
     force: bool = False
 
 
-def _body(of: type[BaseModel], *, required: bool) -> dict[str, object]:
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": of.model_json_schema()}}}}
+_PROMOTE = body.described(PromoteWish.model_json_schema())
+_ROLLBACK = body.described(Wish.model_json_schema(), required=False)
 
 
-@router.post("/{name}/promote", summary="Make a version production", openapi_extra=_body(PromoteWish, required=True))
+@router.post("/{name}/promote", summary="Make a version production", openapi_extra=_PROMOTE)
 async def promote(request: Request, name: str) -> Routing:
     """It is verified first. Every service of this folder follows within a second."""
-    wish, models, by = _asked(PromoteWish, await request.body()), _models(request), _caller(request)
+    wish, models, by = body.read(PromoteWish, await request.body()), _models(request), _caller(request)
 
     def change() -> Routing:
         _require(name, wish.version, bundle.versions(models, name))
@@ -66,30 +62,16 @@ async def promote(request: Request, name: str) -> Routing:
     return await _changed(request, change)
 
 
-@router.post("/{name}/rollback", summary="Go back", openapi_extra=_body(Wish, required=False))
+@router.post("/{name}/rollback", summary="Go back", openapi_extra=_ROLLBACK)
 async def rollback(request: Request, name: str) -> Routing:
     """Give production back to the version that had it before."""
-    wish, models, by = _asked(Wish, await request.body() or b"{}"), _models(request), _caller(request)
+    wish, models, by = body.read(Wish, await request.body() or b"{}"), _models(request), _caller(request)
 
     def change() -> Routing:
         _require(name, None, bundle.versions(models, name))
         return routing.rollback(models, name, by=by, why=wish.why)
 
     return await _changed(request, change)
-
-
-def _asked(kind: type[T], body: bytes) -> T:
-    """Raises NotJSON, or InvalidRequest with every problem."""
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            raise NotJSON(f"the body is not JSON: {error.errors()[0]['ctx']['error']}") from error
-        problems = [
-            Problem(".".join(map(str, each["loc"])), "does not fit", each["msg"], show(each["input"]))
-            for each in error.errors()
-        ]
-        raise InvalidRequest("the request does not fit", problems) from error
 
 
 def _require(name: str, version: int | None, there: list[int]) -> None:

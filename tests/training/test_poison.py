@@ -199,7 +199,7 @@ def test_data_that_cannot_be_read_end_a_job_at_once_with_their_name(
 
     vanishing = jobs.ask(order("vanishing", "training.epochs=100000", "training.patience=100000"))
     wait_until(lambda: jobs.get(vanishing.id).progress.epoch, "it trains", seconds=SECONDS)
-    shutil.rmtree(places.folder(vanishing.id))
+    places.folder(vanishing.id).rename(tmp_path / "vanished")  # at once: it writes there all the time
     failed = ended(jobs, vanishing.id)
     stop(worker)
     assert (failed.state, failed.attempts) == ("failed", 1)

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from service.processes.shared import SharedFolder
 from tests.service import untrained
 from tests.service.scraped import parsed, scraped, value
 from tests.service.untrained import ROUTE, Process, Served
+from tests.waiting import wait_until
 
 NASTY = ('say "hi"', "back\\slash", "two\nlines", "100%s", "%d %% {x}", "é✓", "a=b,c}", " ", "\\n")
 
@@ -119,10 +121,19 @@ def test_traces_are_counted_through_reloads() -> None:
 
 
 def test_processes_are_added_up() -> None:
-    samples = scraped(Process(OwnMemory()).metrics)
-    own = usage(os.getpid())
+    """With what they have started: other tests' processes may live beside this one's own."""
+    family = ["ps", "-o", "rss=", "-p", str(os.getpid()), "--ppid", str(os.getpid())]
+    holds = "import time; held = bytes(range(256)) * 10**6; time.sleep(1000)"
+    with subprocess.Popen([sys.executable, "-c", holds]) as child:
+        wait_until(lambda: usage(child.pid).resident > 256e6, "it holds its memory")
+        samples = scraped(Process(OwnMemory()).metrics)
+        resident = 1024 * sum(
+            map(int, subprocess.run(family, capture_output=True, text=True, check=True).stdout.split())
+        )
+        child.kill()
 
-    assert value(samples, "process_resident_memory_bytes") == pytest.approx(own.resident, rel=0.2)
+    assert value(samples, "process_resident_memory_bytes") == pytest.approx(resident, rel=0.1)
+    assert resident > 256e6 + usage(os.getpid()).resident / 2
     assert value(samples, "process_cpu_seconds_total") == pytest.approx(sum(os.times()[:4]), abs=1)
     assert abs(value(samples, "process_start_time_seconds") - Path("/proc/self").stat().st_ctime) < 3600
     assert usage(2**22 + 1) is None
