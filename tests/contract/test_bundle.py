@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,43 +17,70 @@ from contract import bundle
 from contract.errors import BundleError
 from tests.conftest import NAME, Trained, add_version
 
-# Publishes version 2 from a copy of version 1, and dies by SIGKILL at the n-th operation on the file system.
+# Publishes version 2 from a copy of version 1, and dies by SIGKILL at the n-th operation on the file system, for every
+# n that is read. Every time in a fork of its own: to start Python and to read what publishes takes far longer.
 PUBLISH_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-models, die_at = Path(sys.argv[1]), int(sys.argv[2])
+models = Path(sys.argv[1])
 from contract import bundle
 import shutil
 first = bundle.read_version(models, "flights", 1)
-seen = 0
-def hook(event, arguments):
-    global seen
-    if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.copyfile", "fcntl.flock"):
-        seen += 1
-        if seen == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-with bundle.staged(models, "flights") as staging:
-    shutil.copytree(first.path, staging, dirs_exist_ok=True)
-    bundle.publish(staging, lambda v: first.manifest.model_copy(update={"version": v}))
+def publish():
+    with bundle.staged(models, "flights") as staging:
+        shutil.copytree(first.path, staging, dirs_exist_ok=True)
+        bundle.publish(staging, lambda v: first.manifest.model_copy(update={"version": v}))
+def dying(die_at):
+    seen = 0
+    def hook(event, arguments):
+        nonlocal seen
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.copyfile", "fcntl.flock"):
+            seen += 1
+            if seen == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+    return hook
+for line in sys.stdin:
+    if (pid := os.fork()) == 0:
+        sys.addaudithook(dying(int(line)))
+        publish()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
+@contextmanager
+def publishing(models: Path) -> Iterator[Callable[[int], int]]:
+    """Publish and die at this step: how it ended."""
+    child = [sys.executable, "-c", PUBLISH_AND_DIE, str(models)]
+    with subprocess.Popen(child, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def die_at(step: int) -> int:
+            process.stdin.write(f"{step}\n")
+            return int(process.stdout.readline())
+
+        yield die_at
+
+
 def die_at(models: Path, step: int) -> int:
-    child = [sys.executable, "-c", PUBLISH_AND_DIE, str(models), str(step)]
-    return subprocess.run(child, check=False, stderr=subprocess.DEVNULL).returncode
+    with publishing(models) as at:
+        return at(step)
 
 
 def test_a_kill_at_any_step_leaves_a_whole_version_or_none(models: Path) -> None:
     steps, published = 0, False
-    while not published:
-        steps += 1
-        published = die_at(models, steps) == 0
-        versions = bundle.versions(models, NAME)
-        for version in versions:
-            bundle.verify(bundle.read_version(models, NAME, version))
-        if not published:
-            shutil.rmtree(models / NAME / "2", ignore_errors=True)  # killed after the rename
+    with publishing(models) as at:
+        while not published:
+            steps += 1
+            ended = at(steps)
+            assert ended in (0, -signal.SIGKILL)
+            published = ended == 0
+            versions = bundle.versions(models, NAME)
+            for version in versions:
+                bundle.verify(bundle.read_version(models, NAME, version))
+            if not published:
+                shutil.rmtree(models / NAME / "2", ignore_errors=True)  # killed after the rename
 
     # Every file is opened to copy it, to hash it and to sync it, so there were many steps to die at.
     assert steps > 3 * len(bundle.read_version(models, NAME, 1).manifest.files)
