@@ -49,6 +49,10 @@ class RoutingError(HornpipeError):
     """The wish cannot be carried out; nothing was changed."""
 
 
+class RoutingUnreadable(RoutingError):
+    """routing.json or history.jsonl is not what it should be. Says which and where: for a log, not a client."""
+
+
 class GateRefused(RoutingError):
     """`reasons` are the checks that the version did not pass."""
 

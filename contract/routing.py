@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from contract import bundle
-from contract.errors import GateRefused, RoutingError
+from contract.errors import GateRefused, RoutingError, RoutingUnreadable
 
 ROUTING = "routing.json"
 HISTORY = "history.jsonl"
@@ -112,20 +112,33 @@ class Event(_Part):
 
 
 def read(models: Path, name: str) -> Routing:
-    """The routing of a model; all None where there is no file. Raises RoutingError when the file is not a routing."""
+    """The routing of a model; all None where there is no file. Raises RoutingUnreadable when it is none."""
     try:
         return Routing.model_validate_json((models / name / ROUTING).read_bytes())
     except FileNotFoundError:
         return Routing()
     except (OSError, ValidationError) as error:
-        raise RoutingError(f"{models / name / ROUTING} cannot be read: {error}") from error
+        raise RoutingUnreadable(f"{models / name / ROUTING} cannot be read: {error}") from error
 
 
 def history(models: Path, name: str) -> list[Event]:
-    """Every change of a model's routing, the oldest first. A last line that a crash cut short is not an event."""
+    """Every change of a model's routing, the oldest first. A last line that a crash cut short is not an event. Raises
+    RoutingUnreadable that names the first line which is none."""
     path = models / name / HISTORY
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [Event.model_validate_json(line) for line in lines if line.endswith("\n")]
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RoutingUnreadable(f"{path} cannot be read: {error}") from error
+    return [_event(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def _event(path: Path, number: int, line: bytes) -> Event:
+    try:
+        return Event.model_validate_json(line)
+    except ValidationError as error:
+        raise RoutingUnreadable(f"{path}, line {number} is no event: {error}") from error
 
 
 def promote(models: Path, name: str, version: int, *, by: str, why: str) -> Routing:

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from contract import bundle, routing
+from contract.errors import RoutingError
 from contract.job import Cause, Job
 from contract.jobs import Jobs, OpenJob
 from contract.trigger import Evidence, decide
@@ -75,7 +74,7 @@ class Asking:
         asked = outcome.job is not None
         try:
             new = _write(self._models, name, "asked" if asked else "not_asked", cause, outcome.why)
-        except (OSError, ValidationError) as error:
+        except (OSError, RoutingError) as error:
             new = self._said.get((name, cause), (None,))[0] != outcome
             if name not in self._unwritten:
                 log.warning("what is decided about training %s again is not in its history: %s", name, error)

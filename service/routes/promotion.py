@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from contract import bundle, pruning, routing
-from contract.errors import BundleError, GateRefused, RoutingError
+from contract.errors import BundleError, GateRefused, RoutingError, RoutingUnreadable
 from contract.features import Problem
 from contract.routing import Routing, Version
 from service.errors import (
@@ -88,6 +88,9 @@ async def _changed(request: Request, change: Callable[[], Routing]) -> Routing:
     except GateRefused as error:
         problems = [Problem(each.check, "failed", "a check that is passed", each.detail) for each in error.reasons]
         raise VersionRefused("the gate refused this version; to promote it all the same: force", problems) from error
+    except RoutingUnreadable as error:
+        log.error("the routing is not changed: %s", error)
+        raise RoutingConflict("what serves of this model cannot be read here; see the service's log") from error
     except RoutingError as error:
         raise RoutingConflict(str(error)) from error
     except BundleError as error:

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from contract import routing
-from contract.errors import BundleError, RoutingError
+from contract.errors import BundleError, RoutingError, RoutingUnreadable
 from contract.evidence import Reason, Verdict
 from tests.conftest import NAME, add_version
 
@@ -73,6 +76,24 @@ def test_a_history_line_cut_short_by_a_crash_is_neither_read_nor_joined(models: 
     add_version(models)
     routing.promote(models, NAME, 2, by="test", why="")
     assert [event.to_version for event in routing.history(models, NAME)] == [1, 2]
+
+
+@given(why=st.text())
+@example("a line\u2028in a\x85line\x0c\r\n")
+def test_whatever_is_said_comes_back(why: str) -> None:
+    with TemporaryDirectory() as models:
+        folder = Path(models)
+        (folder / NAME).mkdir()
+        routing.judged(folder, NAME, 1, passed=True, by=why, why=why)
+        routing.judged(folder, NAME, 2, passed=True, by="", why="")
+        assert [(event.by, event.why) for event in routing.history(folder, NAME)] == [(why, why), ("", "")]
+
+
+def test_a_line_that_is_no_event_is_named(models: Path) -> None:
+    with (models / NAME / routing.HISTORY).open("a") as file:
+        file.write('{"at": "yesterday"}\n')
+    with pytest.raises(RoutingUnreadable, match=r"history\.jsonl, line 2 is no event: .*"):
+        routing.history(models, NAME)
 
 
 def test_a_routing_that_is_none_is_an_error(models: Path) -> None:

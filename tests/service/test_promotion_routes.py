@@ -87,6 +87,19 @@ def test_a_body_that_is_wrong(client: httpx.Client, content: bytes, status: int,
     assert [each["path"] for each in said["details"]] == paths  # type: ignore[index, attr-defined]
 
 
+def test_a_history_that_cannot_be_read_is_told_to_the_log_alone(
+    client: httpx.Client, models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (models / NAME / routing.HISTORY).open("a") as file:
+        file.write("{}\n")
+    refused = client.post(f"/models/{NAME}/rollback")
+
+    assert refused.status_code == 409
+    assert refused.json()["error"]["code"] == "routing_conflict"
+    assert str(models) not in refused.text
+    assert "history.jsonl, line 2 is no event" in caplog.text
+
+
 def test_it_needs_the_scope_admin(serve: Serve, models: Path, tmp_path: Path) -> None:
     publish(models)
     file = tmp_path / "keys.json"
