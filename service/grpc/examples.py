@@ -3,11 +3,11 @@
 An example names features as lists of bytes, floats or integers. A list of one value is that value.
 """
 
-from base64 import b64encode
 from typing import Any
 
 from service.errors import InvalidRequest
 from service.grpc.tfs_pb2 import Example, Input
+from service.wire.arrays import plain
 
 
 def read(sent: Input, most_rows: int) -> list[dict[str, Any]]:
@@ -29,16 +29,6 @@ def _row(example: Example) -> dict[str, Any]:
     row = {}
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")
-        values = [] if kind is None else [_plain(value) for value in getattr(feature, kind).value]
+        values = [] if kind is None else [plain(value) for value in getattr(feature, kind).value]
         row[name] = values[0] if len(values) == 1 else values or None
     return row
-
-
-def _plain(value: bytes | float) -> object:
-    """Bytes are text, or what a picture is in JSON."""
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"b64": b64encode(value).decode()}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from contract.errors import HornpipeError
 from contract.manifest import BinaryOutput, MulticlassOutput, Output, RegressionOutput
 from contract.runtimes import Outputs
+from service.wire.arrays import plain
 
 Write = Callable[[Outputs], list[bytes]]
 
@@ -103,18 +104,7 @@ def _plain(values: NDArray[Any]) -> list[Any]:
     if values.dtype.kind not in "OSV":
         listed: list[Any] = orjson.loads(orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY))
         return listed
-    return [_plain(each) if isinstance(each, np.ndarray) else _text(each) for each in values]
-
-
-def _text(value: object) -> object:
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        from base64 import b64encode
-
-        return {"b64": b64encode(value).decode()}
+    return [_plain(each) if isinstance(each, np.ndarray) else plain(each) for each in values]
 
 
 def _numbers(values: NDArray[np.float32]) -> list[bytes]:

@@ -105,9 +105,9 @@ class Scheduler:
     def _next(self) -> Queue | None:
         """The model that has run least, of those with somebody waiting; batch jobs have what is left."""
         free = self._threads.free
-        allowed = [queue for queue in self._waiting if queue.urgent and (free > 0 or queue.is_steady)]
         if free <= -AHEAD:
             return None
+        allowed = [queue for queue in self._waiting if queue.urgent and (free > 0 or queue.is_steady)]
         if free > 0 and not allowed and self._batch_jobs < self._most_batch_jobs:
             allowed = list(self._waiting)
         return min(allowed, key=lambda queue: queue.served, default=None)
