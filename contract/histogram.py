@@ -1,20 +1,20 @@
 """Histograms that training fits and the service counts into: the bins of the drift baseline.
 
 Numbers fall into quantile bins of the training data, so that every bin holds about the same share when nothing has
-drifted; below, above, missing and non-finite are bins of their own. Categories: the most frequent ones, other,
-missing, unseen. Counting works on all features of all rows at once.
+drifted; of inputs, a value that is more frequent than that is alone in its bin. Below, above, missing and non-finite
+are bins of their own. Categories: the most frequent ones, other, missing, unseen. Counting works on all features of all
+rows at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract import certainty, watched, wording
-from contract.edges import INPUT_BINS, Edges, coarse, edge_names
+from contract.edges import INPUT_BINS, Edges, coarse, range_names, spike_edges
 from contract.edges import NUMBER_BINS as NUMBER_BINS  # whoever makes histograms has them from here
 from contract.edges import quantile_edges as quantile_edges
 from contract.features import FIRST_KNOWN, MISSING, UNSEEN, Encoded, Encoder
@@ -56,8 +56,7 @@ def bin_names(bins: Bins) -> tuple[str, ...]:
     """The value of the label `bin` for each count, in the order of `ratios`."""
     if isinstance(bins, CategoryBins):
         return (*(f"={category}" for category in bins.categories), "other", "missing", "unseen")
-    inner = [f"{low}..{high}" for low, high in pairwise(edge_names(bins.edges))]
-    return ("below", *inner, "above", "missing", "non_finite")
+    return ("below", *range_names(bins.edges), "above", "missing", "non_finite")
 
 
 class NumberCounter:
@@ -71,13 +70,18 @@ class NumberCounter:
         self._edges = np.full((len(bins), max((len(each.edges) for each in bins), default=0)), np.inf, np.float32)
         for row, each in zip(self._edges, bins, strict=True):
             row[: len(each.edges)] = each.edges
-            row[len(each.edges) - 1] = np.nextafter(np.float32(each.edges[-1]), np.float32(np.inf))  # last bin: closed
+            with np.errstate(over="ignore"):  # nothing finite lies above the largest float32
+                row[len(each.edges) - 1] = np.nextafter(row[len(each.edges) - 1], np.float32(np.inf))  # closed
         ends = self._starts + self.sizes
         self._non_finite = ends - 1
         self._of_nan = ends - 2 if nan_is_missing else ends - 1
 
     def count(self, numbers: NDArray[np.float32]) -> Counts:
         """Counts by flat bin, int64 [sum of sizes]."""
+        return np.bincount(self.flat_bins(numbers).ravel(), minlength=self._total)
+
+    def flat_bins(self, numbers: NDArray[np.float32]) -> Counts:
+        """The flat bin of each number, int64 [n, F]."""
         passed = np.zeros(numbers.shape, np.uint16)
         for edges in self._edges.T:  # one pass over memory that is in order for each, and nothing larger is made
             passed += numbers >= edges
@@ -85,7 +89,7 @@ class NumberCounter:
         if not np.isfinite(numbers).all():
             bins = np.where(np.isinf(numbers), self._non_finite, bins)
             bins = np.where(np.isnan(numbers), self._of_nan, bins)
-        return np.bincount(bins.ravel(), minlength=self._total)
+        return bins
 
 
 class CategoryCounter:
@@ -324,7 +328,7 @@ def fit_outputs(output: Output, answers: NDArray[np.float32]) -> dict[str, Numbe
 
 def fit_input(values: NDArray[np.float32]) -> NumberBins:
     """The baseline of a number that comes in, float32 [n]; NaN is missing."""
-    return _fit(values, quantile_edges(values, INPUT_BINS), nan_is_missing=True)
+    return _fit(values, spike_edges(values, INPUT_BINS), nan_is_missing=True)
 
 
 def fit_output(values: NDArray[np.float32]) -> NumberBins:

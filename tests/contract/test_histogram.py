@@ -1,11 +1,15 @@
 """Bins and counts, held against NumPy counted the slow way."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from contract import histogram
+from contract import drift, histogram
+from contract.edges import quantile_edges, spike_edges
 from contract.features import Encoded, Encoder
 from contract.manifest import (
     BinaryOutput,
@@ -21,6 +25,7 @@ from contract.manifest import (
 from contract.signature import TensorSpec
 
 FLOATS = st.floats(-100, 100, width=32) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0])
+EdgesOf = Callable[[np.ndarray], tuple[float, ...]]
 COLUMN = hnp.arrays(np.float32, st.integers(1, 50), elements=FLOATS)
 
 
@@ -42,9 +47,10 @@ def slow_counts(values: np.ndarray, edges: tuple[float, ...]) -> list[int]:
     return counts
 
 
+@pytest.mark.parametrize("edges_of", [quantile_edges, spike_edges])
 @given(COLUMN, COLUMN)
-def test_numbers_fall_into_the_bins_of_their_edges(train: np.ndarray, served: np.ndarray) -> None:
-    edges = histogram.quantile_edges(train)
+def test_numbers_fall_into_the_bins_of_their_edges(edges_of: EdgesOf, train: np.ndarray, served: np.ndarray) -> None:
+    edges = edges_of(train)
     bins = NumberBins(edges=edges, ratios=(0.0,) * (len(edges) + 3))
     counts = histogram.NumberCounter([bins], nan_is_missing=True).count(served[:, None])
 
@@ -53,9 +59,10 @@ def test_numbers_fall_into_the_bins_of_their_edges(train: np.ndarray, served: np
     assert len(histogram.bin_names(bins)) == len(set(histogram.bin_names(bins))) == len(counts)
 
 
+@pytest.mark.parametrize("edges_of", [quantile_edges, spike_edges])
 @given(hnp.arrays(np.float32, st.integers(20, 200), elements=st.floats(-100, 100, width=32)))
-def test_no_training_number_lies_outside_its_own_baseline(train: np.ndarray) -> None:
-    edges = histogram.quantile_edges(train)
+def test_no_training_number_lies_outside_its_own_baseline(edges_of: EdgesOf, train: np.ndarray) -> None:
+    edges = edges_of(train)
 
     assert edges[0] == train.min() or len(np.unique(train)) == 1
     counts = slow_counts(train, edges)
@@ -69,6 +76,18 @@ def test_quantile_bins_hold_equal_shares_as_numpy_has_it() -> None:
     counted, _ = np.histogram(values, bins=np.array(bins.edges))
     np.testing.assert_allclose(bins.ratios[1:-3], counted / 10_000, atol=2e-3)
     np.testing.assert_allclose(sum(bins.ratios), 1)
+
+
+@pytest.mark.parametrize("ones", [0.3, 0.02])
+def test_drift_of_a_number_that_is_true_or_false_is_seen(ones: float) -> None:
+    """It is as large as that of the same feature, were it a category."""
+    train, served = (np.arange(10_000) < 10_000 * share for share in (ones, ones + 0.4))
+    bins = histogram.fit_input(train.astype(np.float32))
+    counts = histogram.NumberCounter([bins], nan_is_missing=True).count(served[:, None].astype(np.float32))
+
+    p, q = served.mean(), train.mean()
+    expected = (p - q) * np.log(p / q) + (q - p) * np.log((1 - p) / (1 - q))
+    np.testing.assert_allclose(drift.drift(counts, bins.ratios, 10_000).psi, expected, rtol=0.02)
 
 
 def test_categories_are_counted_with_other_missing_and_unseen() -> None:
