@@ -101,6 +101,14 @@ def plain(tensor: Tensor, dtype: Dtype) -> Any:  # noqa: ANN401  # whatever JSON
     return {_B64: base64.b64encode(content).decode(), _SHAPE: tuple(tensor.shape)}
 
 
+def text_of(content: bytes) -> str | dict[str, str]:
+    """Bytes as JSON has them: text, or base64 where they are none."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return {_B64: base64.b64encode(content).decode()}
+
+
 def describe(feature: TensorFeature) -> str:
     """What one row's tensor looks like in a request, in a few words."""
     value = _describe_value(feature.dtype)
@@ -269,8 +277,4 @@ def _each(value: object) -> object:
     """Bytes within lists as text, or as base64 where they are none."""
     if isinstance(value, list):
         return [_each(one) for one in value]
-    content = value if isinstance(value, bytes) else str(value).encode()
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return {_B64: base64.b64encode(content).decode()}
+    return text_of(value) if isinstance(value, bytes) else str(value)

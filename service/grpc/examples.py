@@ -5,9 +5,9 @@ An example names features as lists of bytes, floats or integers. A list of one v
 
 from typing import Any
 
+from contract.tensors import text_of
 from service.errors import InvalidRequest
 from service.grpc.tfs_pb2 import Example, Input
-from service.wire.arrays import plain
 
 
 def read(sent: Input, most_rows: int) -> list[dict[str, Any]]:
@@ -29,6 +29,7 @@ def _row(example: Example) -> dict[str, Any]:
     row = {}
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")
-        values = [] if kind is None else [plain(value) for value in getattr(feature, kind).value]
+        sent = [] if kind is None else getattr(feature, kind).value
+        values = [text_of(value) if isinstance(value, bytes) else value for value in sent]
         row[name] = values[0] if len(values) == 1 else values or None
     return row

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from contract.errors import HornpipeError
 from contract.manifest import BinaryOutput, MulticlassOutput, Output, RegressionOutput
 from contract.runtimes import Outputs
-from service.wire.arrays import plain
+from contract.tensors import plain
 
 Write = Callable[[Outputs], list[bytes]]
 
@@ -101,10 +101,12 @@ def tensors(outputs: Outputs) -> list[bytes]:
 
 def _plain(values: NDArray[Any]) -> list[Any]:
     """Lists of what JSON has; bytes that are no text become {"b64": ...}."""
-    if values.dtype.kind not in "OSV":
-        listed: list[Any] = orjson.loads(orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY))
-        return listed
-    return [_plain(each) if isinstance(each, np.ndarray) else plain(each) for each in values]
+    if values.dtype.kind in "OSU":
+        texts: list[Any] = plain(values, "string")
+        return texts
+    wide = values.astype(np.float32) if values.dtype.name == "bfloat16" else values
+    listed: list[Any] = orjson.loads(orjson.dumps(np.ascontiguousarray(wide), option=orjson.OPT_SERIALIZE_NUMPY))
+    return listed
 
 
 def _numbers(values: NDArray[np.float32]) -> list[bytes]:

@@ -42,13 +42,3 @@ def objects(values: Sequence[object]) -> Tensor | None:
     except (KeyError, TypeError, ValueError, binascii.Error):
         return None
     return array if all(type(value) in (str, bytes) for value in array) else None
-
-
-def plain(value: object) -> object:
-    """What JSON has for a string of a tensor: bytes as text, or in base64 where they are none; all else as it is."""
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {_B64: base64.b64encode(value).decode()}

@@ -20,7 +20,7 @@ from service.errors import InvalidRequest, NotJSON, TooManyRows, UnsupportedMedi
 from service.http.messages import Request
 from service.inference.work import Make
 from service.versions.loaded import LoadedModel
-from service.wire.tensors import OIP_NAMES, from_raw, size_of
+from service.wire.tensors import OIP_NAMES, from_raw, require_countable, size_of
 
 NPY, OCTETS = b"application/x-npy", b"application/octet-stream"
 PICTURES = (b"image/jpeg", b"image/png", b"image/webp")
@@ -33,6 +33,7 @@ _HEADER = re.compile(
     rb"'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>(?:[0-9]{1,10}, ?)*(?:[0-9]{1,10})?)\), ?\} *\n?"
 )
 _SHAPE = re.compile(r"\s*[0-9]{1,10}\s*(?:,\s*[0-9]{1,10}\s*){0,15}")
+_WHOLE = re.compile(r"\s*[-+]?[0-9]{1,30}\s*")  # Python's own reader takes 1_0 as well
 _NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*")
 
 
@@ -126,6 +127,7 @@ def load_npy(body: bytes) -> NDArray[Any]:
         raise InvalidRequest("the body is no .npy file of numbers, bools or strings")
     dtype = np.dtype(header["type"].decode())
     shape = tuple(int(size) for size in header["shape"].split(b",") if size.strip())
+    require_countable("the .npy file", shape)
     content = memoryview(body)[ends:]
     if math.prod(shape) * dtype.itemsize != len(content) or len(shape) > MOST_DIMENSIONS:
         raise InvalidRequest(f"the .npy file has {len(content)} bytes of values, its header says {str(shape)[:60]}")
@@ -226,10 +228,7 @@ def _tensor_value(cell: str, feature: TensorFeature) -> object:
     if feature.dtype == "bool":
         value: object = {"true": True, "false": False}.get(cell.lower(), cell)
     else:
-        try:
-            value = int(cell) if len(cell) < 30 else cell
-        except ValueError:
-            value = number(cell)
+        value = int(cell) if _WHOLE.fullmatch(cell) else number(cell)
     return [value] if feature.shape == (1,) else value
 
 
@@ -277,4 +276,6 @@ def _stated(header: bytes) -> tuple[int, ...]:
     text = header.decode("latin-1")
     if not _SHAPE.fullmatch(text):
         raise InvalidRequest(f"expected the header X-Tensor-Shape: sizes such as 2, 28, 28, got {text[:60]}")
-    return tuple(map(int, text.split(",")))
+    shape = tuple(map(int, text.split(",")))
+    require_countable("the header X-Tensor-Shape", shape)
+    return shape

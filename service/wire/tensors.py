@@ -65,6 +65,8 @@ _OF_DTYPE: Final[Mapping[np.dtype[Any], Dtype]] = {
 }
 _LENGTH = struct.Struct("<I")
 _LARGEST_SIZE = 2**31
+# No body has as many values; NumPy cannot count further, also where one size is 0 and there are none.
+_MOST_VALUES = 2**40
 
 
 def dtype_of(tensor: Tensor) -> Dtype:
@@ -85,7 +87,14 @@ def read_shape(path: str, shape: object) -> tuple[int, ...]:
     sizes = tuple(shape) if isinstance(shape, list | tuple) else (None,)
     if len(sizes) > MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < _LARGEST_SIZE for size in sizes):
         raise InvalidRequest(f"{path}: expected a shape of at most {MOST_DIMENSIONS} sizes from 0 on")
+    require_countable(path, sizes)
     return sizes
+
+
+def require_countable(path: str, shape: Sequence[int]) -> None:
+    """Raises InvalidRequest for a shape without values that NumPy cannot make; of any other, the values are too few."""
+    if 0 in shape and math.prod(size or 1 for size in shape) > _MOST_VALUES:
+        raise InvalidRequest(f"{path}: expected sizes beside 0 that multiply to at most {_MOST_VALUES}")
 
 
 def size_of(dtype: Dtype) -> int:

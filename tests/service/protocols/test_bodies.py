@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from contract import images
+from contract.kinds import TensorFeature
 from service.errors import BodyTooLarge, InvalidRequest
 from service.wire import bodies, packed, replies
 from tests.kinds import Kind
@@ -234,6 +235,36 @@ def test_a_shape_that_is_stated_wrongly(client: httpx.Client) -> None:
         assert "X-Tensor-Shape" in told(ask(client, "digits", b"x" * 64, OCTETS, **{"X-Tensor-Shape": shape}))
     text = told(ask(client, "digits", b"x" * 64, OCTETS, **{"X-Tensor-Shape": "9999999999,9999999999"}))
     assert "64 bytes, expected" in text
+
+
+def test_an_empty_tensor_whose_other_sizes_cannot_be_counted(client: httpx.Client) -> None:
+    """NumPy counts bytes without the size that is 0."""
+    huge = "9999999999, 9999999999, 9999999999, 0"
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({huge}), }}\n".encode()
+    file = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    assert "the .npy file: expected sizes beside 0" in told(ask(client, "digits", file, NPY))
+    refused = ask(client, "digits", b"", OCTETS, **{"X-Tensor-Shape": huge})
+    assert "X-Tensor-Shape: expected sizes beside 0" in told(refused)
+
+
+def test_every_type_of_tensor_comes_out_as_json(client: httpx.Client) -> None:
+    row = {"x": [1, 2], "n": 7, "flag": True, "name": {"b64": "/0FkYQ=="}, "half": [0.5, 1], "wide": 1.5}
+    (answer,) = predictions(client.post("/predict", json={"model": "types", "instances": [row]}))
+    assert answer == {
+        "doubled": [2.0, 4.0],
+        "next": 8,
+        "opposite": False,
+        "greeting": {"b64": "aGkg/0FkYQ=="},
+        "name_bytes": {"b64": "/0FkYQ=="},
+        "quarter": [0.25, 0.5],
+        "wider": 3.0,
+    }
+
+
+@pytest.mark.parametrize(("cell", "value"), [("7", 7), (" -7 ", -7), ("7.5", 7.5), ("1_0", "1_0"), ("٣", "٣")])
+def test_a_cell_is_a_whole_number_only_if_it_is_written_as_one(cell: str, value: object) -> None:
+    feature = TensorFeature(name="n", dtype="int64", shape=())
+    assert list(bodies.read_csv(f"n\n{cell}\n".encode(), (feature,), 10)) == [{"n": value}]
 
 
 def test_lines_that_are_no_json(client: httpx.Client) -> None:

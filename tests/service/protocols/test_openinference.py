@@ -212,6 +212,11 @@ GOOD = tensor("x", X.tolist())
         ),
         (
             "vector",
+            {"inputs": [GOOD | {"shape": [2**31 - 1, 2**31 - 1, 2**31 - 1, 0], "data": []}]},
+            "input 'x': expected sizes beside 0 that multiply to at most 1099511627776",
+        ),
+        (
+            "vector",
             {"inputs": [GOOD | {"shape": [6]}]},
             "input 'x': expected data of shape [6], flat or nested, got [2,3]",
         ),
