@@ -55,6 +55,7 @@ def _resident(models: list[Described], work: Path) -> float:
     with child.running(start) as process:
         for request in asked:
             _ask_often(process.port, request)
+        process.settle()  # what predictions do not need is imported once models are ready
         return process.family.resident_mb()
 
 
