@@ -87,7 +87,7 @@ class Queue:
                     break
                 work = line.popleft()
                 self.rows -= work.count
-                if self._still_wanted(work, now):
+                if self._still_wanted(work, now, alone=not taken and not self.rows):
                     taken.append(work)
                     rows += work.count
         self.running += rows
@@ -100,7 +100,7 @@ class Queue:
             for _ in range(len(line)):
                 work = line.popleft()
                 self.rows -= work.count
-                if self._still_wanted(work, now):
+                if self._still_wanted(work, now, alone=False):
                     line.append(work)
                     self.rows += work.count
 
@@ -115,11 +115,14 @@ class Queue:
             self._pace += FRESH * (between / rows - self._pace)
         self._ran_last = now if self.rows else None
 
-    def _still_wanted(self, work: Work, now: float) -> bool:
+    def _still_wanted(self, work: Work, now: float, *, alone: bool) -> bool:
+        """Who would come too late is not run, unless nobody else could be: one slow run, and nobody who has little time
+        would ever be run again, nor would it be seen that a row takes less by now."""
         if work.call.gone:
             work.fail(ClientGone())
             return False
-        if now + work.count * self._seconds_a_row > work.call.deadline:
+        takes = 0.0 if alone else work.count * self._seconds_a_row
+        if now + takes >= work.call.deadline:
             work.fail(DeadlineExceeded(f"{self._name} could not be run within the request's time"))
             return False
         return True

@@ -113,6 +113,33 @@ def test_a_slow_hour_is_forgotten_by_who_runs_alone(clock: Clock) -> None:
     assert filled(line, clock, 1.0) == 6
 
 
+def test_a_slow_hour_is_forgotten_though_nobody_has_so_much_time(clock: Clock) -> None:
+    """A process that was stopped for a while, say: each of those who come now has less time than a row took then."""
+    line = queue()
+    line.add(work(clock, 1000.0))
+    run_one(line, clock, 50.0)
+    for _ in range(100):
+        line.add(work(clock, 1.0))
+        run_one(line, clock, A_ROW)
+
+    assert filled(line, clock, 1.0) == 6
+
+
+def test_of_those_who_would_come_too_late_only_the_last_is_run(clock: Clock) -> None:
+    """Somebody must be, to see what a row takes; whose time is over is nobody."""
+    line, waiting = queue(), [work(clock, 100.0) for _ in range(3)]
+    for each in waiting:
+        line.add(each)
+    clock.now += 99.95
+    assert line.take(3) == waiting[2:]
+    assert [each.error is not None for each in waiting] == [True, True, False]
+
+    over = work(clock, 0.0)
+    line.add(over)
+    assert line.take(3) == []
+    assert over.error is not None
+
+
 @pytest.mark.parametrize(("at_once", "a_row", "steady"), [(1, 0.01, True), (32, 0.001, False), (1, 2.0, False)])
 def test_only_short_runs_of_one_row_are_chosen_early(at_once: int, a_row: float, steady: bool) -> None:
     """More would join those that run together, and a long run would keep who comes in between waiting."""
