@@ -30,6 +30,17 @@ def runs_option(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help=f"where runs keep their state ({RUNS})")
 
 
+def why_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--why", type=_text, default="by hand", help="for the history")
+
+
+def _text(argument: str) -> str:
+    """What a shell has passed on as bytes that are no UTF-8 cannot be written down."""
+    if any("\ud800" <= each <= "\udfff" for each in argument):
+        raise argparse.ArgumentTypeError(f"expected UTF-8, got {os.fsencode(argument)!r}")
+    return argument
+
+
 def user() -> str:
     """Who types; for the history."""
     import getpass

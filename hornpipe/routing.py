@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hornpipe.command import Command, models_option, user
+from hornpipe.command import Command, models_option, user, why_option
 
 
 def promote(options: argparse.Namespace) -> int:
@@ -93,13 +93,13 @@ def _promote_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("version", type=int, metavar="VERSION")
     sub.add_argument("--force", action="store_true", help="even if the gate refused it")
-    sub.add_argument("--why", default="by hand", help="for the history")
+    why_option(sub)
     models_option(sub)
 
 
 def _model_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("name", metavar="NAME")
-    sub.add_argument("--why", default="by hand", help="for the history")
+    why_option(sub)
     models_option(sub)
 
 
@@ -131,7 +131,10 @@ def _prune_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def _version_or_off(text: str) -> int | None:
-    return None if text == "off" else int(text)
+    try:
+        return None if text == "off" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected the number of a version, or the word off, got {text!r}") from None
 
 
 COMMANDS = (
