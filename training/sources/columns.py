@@ -53,9 +53,10 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def as_float32(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """float32 [n], NaN where missing."""
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
+    """float32 [n], NaN where missing. By way of float64, as the service reads numbers: of an integer beyond 2^53 one
+    step may come out otherwise than two."""
+    if not pa.types.is_floating(column.type):
+        column = pc.cast(column, pa.float64(), safe=False)
     values: NDArray[np.float32] = pc.cast(column, pa.float32(), safe=False).to_numpy()
     return values
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contract.features import Encoder
@@ -81,6 +81,24 @@ def test_columns_are_encoded_as_rows_of_requests_are(
         np.testing.assert_array_equal(encoded.numbers, expected.numbers)
         np.testing.assert_array_equal(encoded.categories, expected.categories)
         np.testing.assert_array_equal(encoded.texts, expected.texts)
+
+
+WHOLE = st.integers(-(2**63), 2**63 - 1) | st.integers(2**22, 2**26) | st.integers(2**52, 2**55)
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.decimal128(38, 9)])
+@given(st.lists(WHOLE | st.none(), min_size=1, max_size=30))
+@example([2**60 + 2**36 + 1])  # half way between two float32, but for what float64 has no room for
+def test_numbers_are_rounded_as_those_of_requests_are(kind: pa.DataType, values: list[int | None]) -> None:
+    feature = NumberFeature(name="size", required=False, minimum=0, maximum=1, example=0)
+    sevenths = [value and value / 7 for value in values]
+    column = pa.array(values, kind) if kind == pa.int64() else pa.array(sevenths).cast(kind, safe=False)
+    sent = [float(value) if isinstance(value, Decimal) else value for value in column.to_pylist()]
+
+    requested = Encoder([feature]).encode([{"size": value} for value in sent])
+    assert not isinstance(requested, list)
+    learnt = encode(pa.table({"size": column}), (feature,))
+    np.testing.assert_array_equal(learnt.numbers, requested.numbers)
 
 
 def test_classes_are_numbered_in_their_order(tmp_path: Path) -> None:
