@@ -32,6 +32,8 @@ MOST_DROPPED = 64 * 2**20
 # glibc keeps what such a body and all that was made of it has taken: see `Server`.
 LARGE = 2**20
 
+_GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 
 class HotEndpoint(Protocol):
     """Answers whole requests. None of the calls raises."""
@@ -146,18 +148,19 @@ class HotProtocol(StrictProtocol):
             return
         method, url = self.parser.get_method(), self.url
         endpoint = self._dispatch.find(method, url.partition(b"?")[0])
+        busy = self.cycle is not None and not self.cycle.response_complete
         if endpoint is None:
             self._exchange = None
-            self._begin_asgi()
+            self._begin_asgi(busy)
             self.current = self.cycle
             return
-        busy = self.cycle is not None and not self.cycle.response_complete
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         request = Request(method.decode("ascii"), url, self.headers)
         request.peer = self.client
         if b"transfer-encoding" in request.headers:
             self.check_coding(request.headers)
-        exchange = Exchange(endpoint, request, keep_alive, busy)
+        # Who is not told to go on may send the body or the next request: what comes then can be read in two ways.
+        exchange = Exchange(endpoint, request, keep_alive and not self.expect_100_continue, busy)
         self._exchange = self.cycle = self.current = exchange  # type: ignore[assignment]  # see Exchange
         if busy:
             self.flow.pause_reading()
@@ -170,7 +173,8 @@ class HotProtocol(StrictProtocol):
                 exchange, BodyTooLarge(f"the body has {request.length} bytes, the limit is {self._limits.body}")
             )
         elif self.expect_100_continue and not busy:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.transport.write(_GO_ON)
+            exchange.keep_alive = keep_alive
 
     def on_body(self, body: bytes) -> None:
         self.went_on = True
@@ -198,9 +202,15 @@ class HotProtocol(StrictProtocol):
         if not exchange.queued and not exchange.response_complete:
             self._start(exchange)
 
-    def _begin_asgi(self) -> None:
-        """Let Uvicorn make of the head what it would have made; it begins anew, so what was parsed is kept."""
+    def _begin_asgi(self, busy: bool) -> None:
+        """Let Uvicorn make of the head what it would have made; it begins anew, so what was parsed is kept.
+
+        Who expects to be told to go on is told so at once: an app may answer without a look at the body.
+        """
         url, headers, expects = self.url, self.headers, self.expect_100_continue
+        if expects and not busy:
+            self.transport.write(_GO_ON)
+            expects = False
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)

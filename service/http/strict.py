@@ -62,9 +62,10 @@ class StrictProtocol(HttpToolsProtocol):
             self.give_up(_too_large())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As Uvicorn's; but a header after the body is none: who came before us may not have looked at it."""
+        """As Uvicorn's; but a header after the body is none: who came before us may not have looked at it. Blanks behind
+        a value are none of it (RFC 9110, 5.5), which the parser leaves there."""
         if self.in_head:
-            name = name.lower()
+            name, value = name.lower(), value.rstrip()
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
             self.headers.append((name, value))

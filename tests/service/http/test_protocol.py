@@ -116,6 +116,36 @@ def test_who_waits_to_be_told_to_go_on_is_told(connect: Connect, row: Row) -> No
     assert reader.response()[0] == 200
 
 
+def test_who_is_refused_instead_of_being_told_to_go_on_need_not_send_the_body(connect: Connect) -> None:
+    """The next bytes could be the body as well as a request, so there are none."""
+    source = connect()
+    reader = Reader(source)
+    source.sendall(head(2**25, "expect: 100-continue"))
+    status, headers, _ = reader.response()
+
+    assert (status, headers["connection"]) == (413, "close")
+    assert reader.ended()
+
+
+def test_who_asks_for_what_is_not_there_is_told_to_go_on_too(connect: Connect, row: Row) -> None:
+    """The body of a request that is answered without a look at it is no request."""
+    source = connect()
+    reader = Reader(source)
+    source.sendall(head(5, "expect: 100-continue", path="/nothing"))
+    assert [reader.response()[0], reader.response()[0]] == [100, 404]
+    source.sendall(b"1234\n" + head(len(body_of(row))) + body_of(row))
+
+    assert reader.response()[0] == 200
+
+
+def test_blanks_behind_a_header_are_none_of_it(connect: Connect, row: Row) -> None:
+    source = connect()
+    source.sendall(head(len(body_of(row)), "x-request-timeout-ms: 9000 \t", "x-request-id:\t 7 ") + body_of(row))
+    status, headers, _ = Reader(source).response()
+
+    assert (status, headers["x-request-id"]) == (200, "7")
+
+
 @pytest.mark.parametrize(("version", "lines"), [("1.0", ()), ("1.1", ("connection: close",))])
 def test_a_connection_that_is_not_to_be_kept_is_closed(
     connect: Connect, row: Row, version: str, lines: tuple[str, ...]
