@@ -5,7 +5,7 @@ The long form (curves, matrices, histories) is in the bundle's evaluation.json, 
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, model_validator
 
 from contract.part import Many, Part
 
@@ -65,9 +65,41 @@ class Reason(Part):
     detail: str
 
 
+class Difference(Part):
+    """How else a version answers than the one that it was compared with: held-out rows, counted by what both answered.
+
+    `bins[i][j]` are the rows whose answer lay in bin i of the other version's drift baseline, and lies in bin j now;
+    `labels` likewise, empty where there is one label, or very many. `disagreed` are the rows of each bin i on which the
+    two disagree, as contract.comparison has it.
+    """
+
+    bins: Many[Many[NonNegativeInt]]
+    labels: Many[Many[NonNegativeInt]] = ()
+    disagreed: Many[NonNegativeInt]
+
+    @model_validator(mode="after")
+    def _is_of_the_same_rows(self) -> "Difference":
+        if any(len(row) != len(table) for table in (self.bins, self.labels) for row in table):
+            raise ValueError("bins and labels must be squares of counts")
+        of_each = [sum(row) for row in self.bins]
+        if len(self.disagreed) != len(of_each) or any(
+            n > rows for n, rows in zip(self.disagreed, of_each, strict=True)
+        ):
+            raise ValueError("disagreed must be of the rows of each bin")
+        if self.labels and sum(map(sum, self.labels)) != self.rows:
+            raise ValueError("bins and labels must be of the same rows")
+        return self
+
+    @property
+    def rows(self) -> int:
+        return sum(map(sum, self.bins))
+
+
 class Verdict(Part):
-    """Whether a version may serve. `against` is the version it was compared with, None where none served."""
+    """Whether a version may serve. `against` is the version it was compared with, None where none served, and
+    `difference` how else it answers than that one; verdicts of before have none."""
 
     passed: bool
     against: int | None = None
     reasons: Many[Reason]
+    difference: Difference | None = None

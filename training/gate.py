@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from contract import bundle, routing
+from contract.answered import difference
 from contract.errors import HornpipeError
-from contract.evidence import LOWER_IS_BETTER, Metric, Reason, Verdict
+from contract.evidence import LOWER_IS_BETTER, Difference, Metric, Reason, Verdict
 from contract.features import Encoded, Encoder
 from contract.manifest import BinaryOutput, Manifest, RegressionOutput
 from training.evaluation.divisions import divisions
@@ -68,18 +69,20 @@ def production(models: Path, name: str) -> Manifest | None:
 
 def judge(candidate: Answers, models: Path, rows: HeldOut, config: TrainingConfig) -> Verdict:
     """Every reason, for and against; `models` says what serves. What serves but cannot be loaded is a reason too."""
-    reasons, against = [*_limits(candidate, config.gate)], None
+    reasons, against, seen = [*_limits(candidate, config.gate)], None, None
     try:
         against = routing.read(models, candidate.manifest.name).production
         if against is None:
             reasons.append(Reason(check="production", passed=True, detail="nothing serves yet to compare with"))
         else:
             production = Answers(bundle.read_version(models, candidate.manifest.name, against))
-            reasons += _against(candidate, production, rows, config.gate)
+            found, seen = _against(candidate, production, rows, config.gate)
+            reasons += found
     except HornpipeError as error:
         reasons.append(Reason(check="production", passed=False, detail=f"what serves cannot be loaded: {error}"))
     reasons += expectations.hold(config.checks, candidate, rows.rows)
-    return Verdict(passed=all(reason.passed for reason in reasons), against=against, reasons=tuple(reasons))
+    passed = all(reason.passed for reason in reasons)
+    return Verdict(passed=passed, against=against, reasons=tuple(reasons), difference=seen)
 
 
 def _limits(candidate: Answers, gate: GateSection) -> Iterator[Reason]:
@@ -96,24 +99,32 @@ def _minimum(name: str, measured: Metric, worst: float) -> Reason:
     return Reason(check=f"minimum {name}", passed=passed, detail=f"{detail}{worst:g}")
 
 
-def _against(candidate: Answers, production: Answers, rows: HeldOut, gate: GateSection) -> Iterator[Reason]:
+def _against(
+    candidate: Answers, production: Answers, rows: HeldOut, gate: GateSection
+) -> tuple[list[Reason], Difference | None]:
+    """What speaks for it and against it beside production; and how else it answers, good or bad."""
     if candidate.classes != production.classes or candidate.manifest.task != production.manifest.task:
-        yield Reason(check="same question", passed=False, detail=_other_question(candidate, production))
-        return
-    yield _golden(candidate, production)
-    known = production.known(rows.rows)
+        other = _other_question(candidate, production)
+        return [Reason(check="same question", passed=False, detail=other)], None
+    reasons, known = [_golden(candidate, production)], production.known(rows.rows)
     (answered, ours), (before, theirs) = candidate.served(rows.rows), production.served(known)
     lost = before & ~answered
     if lost.any():
-        yield Reason(check="answers", passed=False, detail=_refused(candidate, production, rows.rows, lost))
+        detail = _refused(candidate, production, rows.rows, lost)
+        reasons.append(Reason(check="answers", passed=False, detail=detail))
     shared = answered & before
     if not shared.any():
-        problem = production.problem(known) or candidate.problem(rows.rows)
-        said = f"; {problem.path}: {problem.problem}" if problem else ""
-        yield Reason(check="comparison", passed=False, detail=f"both answer none of the held-out rows{said}")
-        return
+        return [*reasons, _nothing_shared(candidate, production, rows.rows)], None
     both = _both(candidate, rows, shared, (ours[shared[answered]], theirs[shared[before]]))
-    yield from compare(both, production.label, gate)
+    name = candidate.manifest.output.name
+    seen = difference(production.manifest, candidate.manifest, {name: both.theirs}, {name: both.ours})
+    return [*reasons, *compare(both, production.label, gate)], seen
+
+
+def _nothing_shared(candidate: Answers, production: Answers, rows: Sequence[RawRow]) -> Reason:
+    problem = production.problem(production.known(rows)) or candidate.problem(rows)
+    said = f"; {problem.path}: {problem.problem}" if problem else ""
+    return Reason(check="comparison", passed=False, detail=f"both answer none of the held-out rows{said}")
 
 
 def _both(candidate: Answers, rows: HeldOut, shared: Taken, answers: tuple[Labels, Labels]) -> Both:

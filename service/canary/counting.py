@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.histogram import OutputCounter
-from contract.manifest import Manifest
+from contract.answered import AnswerBins
+from contract.comparison import Comparison
 from contract.runtimes import Outputs
 from service.canary.evidence import Evidence, Moments, Pairs, Side
-from service.counting.watch import labels_of
 from service.inference.work import Batch
-from service.versions.comparison import Comparison
 
 if TYPE_CHECKING:
     from service.versions.loaded import LoadedModel
@@ -30,33 +28,10 @@ MOST_TOLD_APART = 64
 MOST_TRIED_A_SECOND = 50
 
 
-class Bins:
-    """Counts outputs of either side as production's are counted; of outputs that mean something else, nothing."""
-
-    def __init__(self, production: Manifest, canary: Manifest) -> None:
-        comparable = _meaning(production) == _meaning(canary)
-        self._counter = OutputCounter.of(production.output, production.drift.outputs) if comparable else None
-        self._score = None if production.task == "tensors" else production.score
-        self._labels = len(labels_of(production.output))
-
-    def note(self, outputs: Outputs, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """What must be known of some rows to count them later."""
-        return None if self._counter is None else self._counter.note(outputs)[rows]
-
-    def count(self, noted: list[NDArray[np.float32]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """By bin of the score, or of the first output that is watched, and by label."""
-        if self._counter is None or not noted:
-            return (), ()
-        watched, labels = self._counter.watched(np.concatenate(noted))
-        by_output = self._counter.split(self._counter.count(watched))
-        bins = by_output.get(self._score or next(iter(by_output), ""), np.empty(0, np.int64))
-        return tuple(bins.tolist()), tuple(np.bincount(labels, minlength=self._labels).tolist())
-
-
 class Arm:
     """One side. It is held by the version that it is of, and by the calls that the split sent there."""
 
-    def __init__(self, bins: Bins) -> None:
+    def __init__(self, bins: AnswerBins) -> None:
         self._bins = bins
         self._clear()
 
@@ -98,7 +73,7 @@ class Arm:
 class Tries:
     """What the canary was asked and production was tried on, which the canary holds: some requests of each second."""
 
-    def __init__(self, bins: Bins) -> None:
+    def __init__(self, bins: AnswerBins) -> None:
         self._bins = bins
         self._since, self._tried = monotonic(), 0
         self._disagreed: float = 0.0
@@ -159,7 +134,7 @@ class Counting:
     """Both sides, and what they were both asked, from the moment that both are loaded."""
 
     def __init__(self, production: "LoadedModel", canary: "LoadedModel") -> None:
-        bins = Bins(production.manifest, canary.manifest)
+        bins = AnswerBins(production.manifest, canary.manifest)
         self._models = production, canary
         self._arms = Arm(bins), Arm(bins)
         self._tries = Tries(bins)
@@ -186,9 +161,3 @@ class Counting:
 def _kind(rows: int) -> tuple[int, int]:
     """With which runs one of so many rows is compared, and by how many rows its time is divided for that."""
     return (rows, 1) if rows <= MOST_TOLD_APART else (1 << (rows.bit_length() - 1), rows)
-
-
-def _meaning(manifest: Manifest) -> object:
-    """What outputs must have in common to be counted alike."""
-    output = manifest.output
-    return output.name, getattr(output, "classes", None), getattr(output, "positive", None)

@@ -82,11 +82,12 @@ class Pairs(_Sum):
 
 
 class Evidence(_Sum):
-    """Of one step of one canary."""
+    """Of one step of one canary. `beside` is whether production was asked at the same time."""
 
     production: Side = Side()
     canary: Side = Side()
     pairs: Pairs = Pairs()
+    beside: bool = True
 
     def plus(self, other: "Evidence") -> "Evidence":
         return Evidence(

@@ -25,7 +25,7 @@ PRIOR = 0.5
 _HALVINGS = 50
 
 
-def share_bounds(sum_of_values: float, count: int, alpha: float) -> tuple[float, float]:
+def share_bounds(sum_of_values: float, count: float, alpha: float) -> tuple[float, float]:
     """The lower and the upper bound of a mean of `count` values from 0 to 1; each is ever wrong with `alpha` / 2."""
     if not count:
         return 0.0, 1.0
@@ -46,7 +46,7 @@ def quantile(count: float, alpha: float) -> float:
     return math.sqrt(2 * (1 + rho / count) * math.log(math.sqrt(1 + count / rho) / (2 * alpha) + 1))
 
 
-def psi_beyond(margin: float, bins: int, rows: int, others: int) -> float:
+def psi_beyond(margin: float, bins: int, rows: int, others: float) -> float:
     """The PSI of two samples that chance alone does not reach where the truth is at most `margin`.
 
     A PSI over (1/n + 1/m) is then about a noncentral chi-square, which is a multiple of a chi-square of fractional

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from contract import bundle
 from contract.errors import HornpipeError
+from contract.evidence import Difference
 from contract.promotion import Promotion, promotion_of
 from service.canary import quality
 from service.canary.counting import Counting
@@ -30,7 +31,7 @@ class Watched:
 
     def __init__(self, trial: Trial, models: Path, labels: Log | None) -> None:
         self.trial = trial
-        self.policy = _policy(models, trial)
+        self.policy, self._seen = _of_canary(models, trial)
         self.counting: Counting | None = None
         self.complaint: str | None = None
         self.acts = False
@@ -55,8 +56,9 @@ class Watched:
     def examine(self, refused: str | None, now: datetime) -> tuple[Decision, CanaryReport]:
         """Write down what was counted here, and make of what all have counted what follows."""
         steps, deaths = self._exchange()
-        evidence = self._evidence(steps)
-        found = measures(evidence, self.policy.margins, len(self.policy.steps), self._labelled())
+        evidence, before = self._evidence(steps)
+        margins, count = self.policy.margins, len(self.policy.steps)
+        found = measures(evidence, margins, count, self._labelled(), self._seen, before)
         decision = decide(self.trial, self.policy, evidence, found, now, refused=refused, deaths=deaths)
         return decision, self._report(evidence, found, decision)
 
@@ -89,17 +91,18 @@ class Watched:
             self.acts = False
             return dict(self._steps), 0
 
-    def _evidence(self, steps: dict[str, Evidence]) -> Evidence:
-        """Of the present step, for with its share of the traffic a canary's share of each hour changes; what both have
-        answered is of all steps. When all traffic is the canary's, production's requests and runs are those of the
-        steps before; its outputs are not, for other hours have other rows."""
+    def _evidence(self, steps: dict[str, Evidence]) -> tuple[Evidence, list[Evidence]]:
+        """Of the present step, for with its share of the traffic a canary's share of each hour changes; and of each
+        before. What both have answered is of all steps. When all traffic is the canary's, production's requests and
+        runs are those of the steps before; its outputs are not, for other hours have other rows."""
         pairs = total(steps.values()).pairs
+        before = [each for step, each in sorted(steps.items()) if step < self.trial.step]
         present = steps.get(self.trial.step, Evidence()).model_copy(update={"pairs": pairs})
         if self.trial.canary.percent < 100:
-            return present
-        before = total(each for step, each in steps.items() if step < self.trial.step).production
-        kept = Side(requests=before.requests, failed=before.failed, seconds=before.seconds)
-        return present.model_copy(update={"production": kept})
+            return present, before
+        ours = total(before).production
+        kept = Side(requests=ours.requests, failed=ours.failed, seconds=ours.seconds)
+        return present.model_copy(update={"production": kept, "beside": False}), before
 
     def _labelled(self) -> Labelled | None:
         """Whoever acts reads the labels; all others read what came of it."""
@@ -140,12 +143,17 @@ class Watched:
         )
 
 
-def _policy(models: Path, of: Trial) -> Promotion:
-    """Of the canary's config; the defaults of a version that cannot be read, which will be refused."""
+def _of_canary(models: Path, of: Trial) -> tuple[Promotion, Difference | None]:
+    """The policy of the canary's config, and how else than this production the gate has seen it answer; the defaults of
+    a version that cannot be read, which will be refused. What the gate saw of one that it refused is not how that one
+    should answer."""
     try:
-        return promotion_of(bundle.read_version(models, of.name, of.canary.version).manifest.config)
+        manifest = bundle.read_version(models, of.name, of.canary.version).manifest
     except HornpipeError:
-        return Promotion()
+        return Promotion(), None
+    verdict = manifest.verdict
+    judged = verdict is not None and verdict.passed and verdict.against == of.production
+    return promotion_of(manifest.config), verdict.difference if verdict is not None and judged else None
 
 
 def _words(decision: Decision, *, watched: bool) -> str:

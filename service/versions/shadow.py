@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from numpy.typing import NDArray
 
+from contract.comparison import Comparison, compare
 from contract.features import Encoded
 from contract.kinds import CategoryFeature, Feature, ImageFeature
 from service.counting.instruments import ShadowResult
@@ -24,7 +25,6 @@ from service.inference.queue import Queue
 from service.inference.scheduler import Scheduler
 from service.inference.work import Batch, Make, Result, Work
 from service.metrics import Metrics
-from service.versions.comparison import Comparison, compare
 from service.versions.loaded import LoadedModel
 
 log = logging.getLogger("hornpipe.shadow")

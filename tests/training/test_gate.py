@@ -351,3 +351,29 @@ def test_what_learnt_from_shuffled_labels_is_refused_and_not_promoted(
     assert "roc_auc: -0." in said
     assert main(["promote", FLIGHTS, "2", "--force", *where]) == 0
     assert routing.read(models, FLIGHTS).production == 2
+
+
+def test_how_else_it_answers_is_counted_row_by_row(serving: Path, held_out: HeldOut) -> None:
+    """By production's bins; from x = -0.45 on the answer is yes."""
+    shifted = publish(serving, lambda numbers, codes: tf.sigmoid(2 * numbers[:, 0] + 0.9))
+    seen = judge(shifted, serving, held_out, **LENIENT).difference
+    assert seen is not None
+
+    x = np.array([row["x"] for row in held_out.rows], np.float32)
+    now, before = x >= -0.45, x >= 0
+    assert seen.labels == tuple(tuple(int((now[before == a] == b).sum()) for b in (False, True)) for a in (False, True))
+    assert sum(seen.disagreed) == int((now != before).sum())
+    known = bundle.read_version(serving, NAME, 1).manifest.drift.outputs["probability"]
+    ours, theirs = (1 / (1 + np.exp(-2 * x - more)) for more in (0.9, 0.0))
+    counts, *_ = np.histogram2d(theirs, ours, bins=[known.edges, known.edges])
+    inner = np.array(seen.bins)[1 : len(known.edges), 1 : len(known.edges)]
+    assert np.abs(inner - counts).sum() <= 4  # rows on an edge, where rounding decides
+    assert seen.rows == len(held_out.rows)
+
+
+def test_what_cannot_be_compared_has_no_difference(serving: Path, held_out: HeldOut, tmp_path: Path) -> None:
+    first = publish(tmp_path)
+
+    assert judge(first, tmp_path, held_out).difference is None
+    other = publish(serving, ruled.right, output=BinaryOutput(classes=("no", "perhaps"), positive="no", threshold=0.5))
+    assert judge(other, serving, held_out).difference is None

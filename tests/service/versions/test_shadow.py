@@ -9,10 +9,10 @@ import pytest
 
 from contract import routing
 from contract.bundle import Bundle
+from contract.comparison import LARGEST, Comparison, compare
 from contract.manifest import BinaryOutput, MulticlassOutput, RegressionOutput
 from contract.outputs import TensorsOutput
 from contract.signature import TensorSpec
-from service.versions.comparison import LARGEST, Comparison, compare
 from tests import sums
 from tests.conftest import Serve
 from tests.service.test_metrics import Samples, scrape, value
