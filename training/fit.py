@@ -69,8 +69,12 @@ def predict(model: keras.Model, encoded: Encoded) -> NDArray[np.float32]:
     arrays = {name: getattr(encoded, name) for name in model.input}
     if encoded.texts is not None:  # Keras takes strings as tensors alone
         arrays["texts"] = tf.constant(encoded.texts)
-    outputs: NDArray[np.float32] = model.predict(arrays, batch_size=LARGEST_CHUNK, verbose=0)
-    return outputs
+    if model.distribute_strategy.num_replicas_in_sync > 1:  # Keras shares out what comes as a dataset, and nothing else
+        outputs: NDArray[np.float32] = model.predict(arrays, batch_size=LARGEST_CHUNK, verbose=0)
+        return outputs
+    starts = range(0, encoded.rows, LARGEST_CHUNK)  # no dataset: to build one takes thirty times what a few rows do
+    chunks = ({name: array[at : at + LARGEST_CHUNK] for name, array in arrays.items()} for at in starts)
+    return np.concatenate([model.predict_on_batch(chunk) for chunk in chunks])
 
 
 class Loop:
