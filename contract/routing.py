@@ -150,7 +150,7 @@ def promote(models: Path, name: str, version: int, *, by: str, why: str) -> Rout
 
 def require_passed(models: Path, name: str, version: int) -> None:
     """Raises GateRefused with the gate's reasons where it refused this version."""
-    _require(models, name, version)
+    require(models, name, version)
     verdict = bundle.read_version(models, name, version).manifest.verdict
     if verdict is not None and not verdict.passed:
         raise GateRefused(name, version, [reason for reason in verdict.reasons if not reason.passed])
@@ -295,7 +295,7 @@ def _held(models: Path, name: str) -> Iterator[None]:
 
 
 def _verified(models: Path, name: str, version: int) -> None:
-    _require(models, name, version)
+    require(models, name, version)
     bundle.verify(bundle.read_version(models, name, version))
 
 
@@ -322,7 +322,8 @@ def _versions(models: Path, name: str) -> list[int]:
     return there
 
 
-def _require(models: Path, name: str, version: int) -> None:
+def require(models: Path, name: str, version: int) -> None:
+    """Raises RoutingError, with those that are there, where the model has no such version."""
     there = _versions(models, name)
     if version not in there:
         raise RoutingError(f"{name} has no version {version}; versions: {', '.join(map(str, there))}")

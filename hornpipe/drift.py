@@ -45,7 +45,8 @@ def ask(options: argparse.Namespace) -> Any:  # noqa: ANN401  # whatever JSON ha
     except HTTPError as error:
         raise HornpipeError(_said(error.read(), error.code)) from error
     except (URLError, HTTPException, OSError, ValueError) as error:
-        raise HornpipeError(f"{options.url}: {error}") from error
+        why = getattr(error, "reason", error)
+        raise HornpipeError(f"nobody answers at {options.url} (hornpipe serve, or --url): {why}") from error
 
 
 def _said(body: bytes, status: int) -> str:

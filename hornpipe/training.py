@@ -42,25 +42,41 @@ def import_model(options: argparse.Namespace) -> int:
 def doctor(options: argparse.Namespace) -> int:
     from training.command import doctor
 
+    _require_run(options)
     return doctor(options.run, options.runs)
 
 
 def report(options: argparse.Namespace) -> int:
+    from contract import routing
     from training.command import report
 
+    routing.require(options.models, options.name, options.version)
     return report(options.models, options.name, options.version, options.open)
 
 
 def compare(options: argparse.Namespace) -> int:
+    from contract import routing
     from training.command import compare
 
+    for version in (options.first, options.second):
+        routing.require(options.models, options.name, version)
     return compare(options.models, options.name, options.first, options.second, options.output)
 
 
 def quantize(options: argparse.Namespace) -> int:
+    from contract import routing
     from training.command import quantize
 
+    routing.require(options.models, options.name, options.version)
     return quantize(options.models, options.name, options.version, options.variants, options.promote)
+
+
+def _require_run(options: argparse.Namespace) -> None:
+    from contract.errors import HornpipeError
+
+    if not Path(options.run).is_dir() and not (options.runs / options.run).is_dir():
+        there = sorted(path.name for path in options.runs.glob("*/") if path.name != "jobs")
+        raise HornpipeError(f"there is no run {options.run!r} in {options.runs}; runs of: {', '.join(there) or 'none'}")
 
 
 def _init_arguments(sub: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,50 @@ def test_every_subcommand_has_an_example_that_parses(command: str, capsys: pytes
     parser().parse_args(example.split()[1:])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian", "x.toml"], "there is no command 'trian'; did you mean 'train'?"),
+        (["frobnicate"], "there is no command 'frobnicate'; hornpipe --help lists them all"),
+        (["train", "x.toml", "--epochs", "3"], "hornpipe train: error: unknown arguments: --epochs 3"),
+        (["shadow", NAME, "none"], "expected the number of a version, or the word off, got 'none'"),
+        (["rollback", NAME, "--why", "caf\udce9"], "argument --why: expected UTF-8, got b'caf\\xe9'"),
+    ],
+)
+def test_wrong_usage_says_what_is_meant(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_a_command_it_says_how_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main([])
+    told = capsys.readouterr().err
+
+    assert code == 2
+    assert "hornpipe init data.csv" in told
+    assert {line.split()[0] for line in told.splitlines() if line.startswith("  ")} >= {each.name for each in COMMANDS}
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"hornpipe {version('hornpipe')}\n"
+
+
+def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "flights").mkdir()
+    code = main(["doctor", "nobody", "--runs", str(tmp_path)])
+
+    assert code == 1
+    assert "there is no run 'nobody'" in (told := capsys.readouterr().err)
+    assert "runs of: flights" in told
+
+
 def test_promote_rollback_and_models(models: Path) -> None:
     add_version(models)
     promoted = hornpipe("promote", NAME, 2, "--models", models, "--why", "newer data")
@@ -54,6 +99,10 @@ def test_promote_rollback_and_models(models: Path) -> None:
         (["promote", NAME, "9"], "flights has no version 9; versions: 1"),
         (["promote", "nobody", "1"], "there is no model 'nobody'"),
         (["rollback", NAME], "no earlier production version"),
+        (["report", NAME, "9"], "flights has no version 9; versions: 1"),
+        (["report", "nobody", "1"], "there is no model 'nobody'"),
+        (["compare", NAME, "1", "9"], "flights has no version 9; versions: 1"),
+        (["quantize", NAME, "9"], "flights has no version 9; versions: 1"),
         (["models", "nobody"], "there is no model 'nobody'"),
         (["predict", "nobody", "x.csv"], "nobody has no production version"),
         (["predict", NAME, "x.csv"], "No such file"),

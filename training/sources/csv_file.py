@@ -15,6 +15,8 @@ import pyarrow.csv
 
 from training.errors import DataError
 
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
 
 def names(path: Path) -> list[str]:
     """The columns. Raises DataError for a file without any."""
@@ -62,9 +64,12 @@ def _peek(path: Path) -> pa.Schema:
     """Names and likely types, from the beginning of the file."""
     try:
         with pyarrow.csv.open_csv(path) as reader:
-            return reader.schema
+            schema = reader.schema
     except pa.ArrowInvalid as error:
         raise DataError(str(path), [_broken_line(path) or str(error)]) from error
+    if problem := _other_separator(schema.names):
+        raise DataError(str(path), [problem])
+    return schema
 
 
 def _bad(path: Path, column: str, is_good: Callable[[str], bool]) -> BadValues | None:
@@ -78,15 +83,26 @@ def _bad(path: Path, column: str, is_good: Callable[[str], bool]) -> BadValues |
     return None if first is None else BadValues(*first, count)
 
 
+def _other_separator(names: list[str]) -> str | None:
+    """Where the first line is a single name that looks like many."""
+    for separator, called in OTHER_SEPARATORS.items():
+        if len(names) == 1 and separator in names[0]:
+            return f"{called} separate the fields; save it with commas, and numbers with a decimal point"
+    return None
+
+
 def _broken_line(path: Path) -> str | None:
     width = None
     for line, fields in _lines(path):
+        if width is None and (problem := _other_separator(fields)):
+            return problem
         width = width or len(fields)
         if len(fields) != width:
             return f"line {line:,} has {len(fields)} fields, the first line has {width}"
         # The error handler that reads on past bytes that are no UTF-8 leaves these in their place.
         if any("\udc80" <= character <= "\udcff" for field in fields for character in field):
-            return f"line {line:,} is not UTF-8: {', '.join(fields)[:60].encode('ascii', 'replace').decode()}"
+            shown = ", ".join(fields)[:60].encode("ascii", "replace").decode()
+            return f"line {line:,} is not UTF-8: {shown}; save it as UTF-8 (iconv -f latin1 -t utf8, if it is Latin-1)"
     return None
 
 
