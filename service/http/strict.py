@@ -62,8 +62,8 @@ class StrictProtocol(HttpToolsProtocol):
             self.give_up(_too_large())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As Uvicorn's; but a header after the body is none: who came before us may not have looked at it. Blanks behind
-        a value are none of it (RFC 9110, 5.5), which the parser leaves there."""
+        """As Uvicorn's; but a header after the body is none: who came before us may not have looked at it. The parser
+        leaves blanks behind a value, which are none of it (RFC 9110, 5.5)."""
         if self.in_head:
             name, value = name.lower(), value.rstrip()
             if name == b"expect" and value.lower() == b"100-continue":
