@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from training.rows import Indices
@@ -70,10 +69,8 @@ def assign(
     """The part of each of `count` rows from row number `first` on, of `rows` in all, int8 [count]. `newest` is when the
     newest of all rows is, in microseconds since 1970, where that is not in `column`."""
     match rule:
-        case TimeSplit() if rule.test is None:
-            return _by_day(column, rule)
         case TimeSplit():
-            return _by_span(moments(plain(column)), rule, newest)
+            return _by_time(moments(plain(column)), rule, newest)
         case OrderSplit():
             return _by_place(np.arange(first, first + count), rows, rule)
         case GroupSplit():
@@ -82,22 +79,16 @@ def assign(
             return _by_share(hash_places(first, count, seed) / 2.0**64, rule)
 
 
-def _by_day(column: pa.ChunkedArray | None, rule: TimeSplit) -> Assignment:
-    days = pc.cast(column, pa.date32()).to_numpy().astype("datetime64[D]")
-    before, after = days < np.datetime64(str(rule.validation_from)), days >= np.datetime64(str(rule.test_from))
-    return np.select([before, after], [TRAIN, TEST], VALIDATION).astype(np.int8)
-
-
 def first_moments(rule: TimeSplit, newest: int) -> tuple[int, int]:
-    """From when on rows validate, and from when on they test. A test of 28d has the newest row's day and the 27 before
-    it where times are days."""
+    """From when on rows validate, and from when on they test. A date begins at midnight in UTC, whatever zone times are
+    shown in. A test of 28d has the newest row's day and the 27 before it where times are days."""
     if rule.validation_from is not None and rule.test_from is not None:
         return moment(rule.validation_from), moment(rule.test_from)
     test = newest - length(str(rule.test)) + 1
     return test - length(str(rule.validation)), test
 
 
-def _by_span(times: NDArray[np.int64], rule: TimeSplit, newest: int | None) -> Assignment:
+def _by_time(times: NDArray[np.int64], rule: TimeSplit, newest: int | None) -> Assignment:
     newest = newest if newest is not None else int(times.max(initial=0))
     return np.searchsorted(first_moments(rule, newest), times, side="right").astype(np.int8)
 

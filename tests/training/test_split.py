@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
@@ -158,6 +158,21 @@ def test_so_it_is_with_dates(times: list[datetime], validation_from: date, days:
 
     in_order = [values[part] for part in parts if len(part)]
     assert all(older.max() < newer.min() for older, newer in pairwise(in_order))
+
+
+@given(DAYS, st.sampled_from(["America/New_York", "Asia/Kolkata"]), st.sampled_from(["us", "ns"]))
+@example([datetime(2024, 3, 10, 6, 59), datetime(2024, 3, 10, 7), datetime(2024, 3, 11, 3)], "America/New_York", "us")
+def test_the_zone_that_times_are_shown_in_changes_nothing(times: list[datetime], zone: str, unit: str) -> None:
+    """Not even where clocks go forward: dates begin at midnight in UTC, as those of data.window do."""
+    plain = pa.chunked_array([times], pa.timestamp(unit))
+    there = plain.cast(pa.timestamp(unit, "UTC")).cast(pa.timestamp(unit, zone))
+    day = times[0].date()
+    dates = TimeSplit(by="time", column="day", validation_from=day, test_from=day + timedelta(days=1))
+
+    for rule in (dates, SPANS):
+        expected = split.parts(rule, 0, len(times), plain, None)
+        for mine, other in zip(split.parts(rule, 0, len(times), there, None), expected, strict=True):
+            np.testing.assert_array_equal(mine, other)
 
 
 def test_spans_of_days_have_so_many_days() -> None:
