@@ -186,17 +186,21 @@ def comparison(manifest: Manifest) -> Table:
 
 
 def variants(manifest: Manifest) -> Table:
-    """The executable forms, measured on this machine."""
-    table = Table(title="variants, measured here", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("variant", "size", "difference", manifest.headline, "1 row", "32 rows"):
+    """The executable forms, measured on this machine; of an imported model, whose rows have no labels, without a metric
+    but with the number of rows that they were compared on."""
+    rows, labelled = manifest.data.test_rows, any(variant.metrics for variant in manifest.variants)
+    compared = "" if labelled else f" compared on {rows:,} {'row' if rows == 1 else 'rows'} and"
+    table = Table(title=f"variants,{compared} measured here", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("variant", "size", "difference", *([manifest.headline] if labelled else []), "1 row", "32 rows"):
         table.add_column(name, justify="left" if name == "variant" else "right")
     for variant in manifest.variants:
         style = "bold" if variant.name == manifest.chosen.variant else "dim" if variant.refused else None
+        metric = f"{variant.metrics[manifest.headline]:.4f}" if variant.metrics else ""
         table.add_row(
             variant.name,
             f"{variant.size / 1e6:.2f} MB",
             f"{variant.largest_difference:.2g}",
-            f"{variant.metrics[manifest.headline]:.4f}" if variant.metrics else "",
+            *([metric] if labelled else []),
             f"{variant.latency['1'].p50:,.0f} µs",
             f"{variant.latency['32'].p50:,.0f} µs",
             style=style,

@@ -11,6 +11,7 @@ from contract.bundle import Bundle
 from contract.manifest import Manifest
 from contract.runtimes import tensorflow
 from contract.signature import UNKNOWN, TensorSpec
+from training.command import variants
 
 LOG_WIDTH = 110
 
@@ -55,26 +56,6 @@ def tensors(manifest: Manifest) -> Table:
     for kind, specs in (("takes", manifest.signature.inputs), ("answers", manifest.signature.outputs)):
         for i, spec in enumerate(specs):
             table.add_row(kind if i == 0 else "", spec.name, spec.dtype, _shape(spec))
-    return table
-
-
-def variants(manifest: Manifest) -> Table:
-    """The executable forms, measured on this machine."""
-    rows = manifest.data.test_rows
-    title = f"variants, compared on {rows:,} {'row' if rows == 1 else 'rows'} and measured here"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("variant", "size", "difference", "1 row", "32 rows"):
-        table.add_column(column, justify="left" if column == "variant" else "right")
-    for variant in manifest.variants:
-        style = "bold" if variant.name == manifest.chosen.variant else "dim" if variant.refused else None
-        table.add_row(
-            variant.name,
-            f"{variant.size / 1e6:.2f} MB",
-            f"{variant.largest_difference:.2g}",
-            f"{variant.latency['1'].p50:,.0f} µs",
-            f"{variant.latency['32'].p50:,.0f} µs",
-            style=style,
-        )
     return table
 
 
