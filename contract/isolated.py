@@ -23,6 +23,7 @@ from contract.child import Plan
 from contract.encoded import Encoded
 from contract.errors import RunFailed, RuntimeDied, RuntimeUnavailable
 from contract.runtime import SIGNATURE, DeviceChoice, Outputs
+from contract.savedmodel import WITHOUT_KERAS
 
 log = logging.getLogger("hornpipe.isolated")
 
@@ -221,7 +222,7 @@ def _spawn(plan: Plan) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "contract.child", json.dumps(plan)]
     path = os.pathsep.join(filter(None, [str(_FOLDER), os.environ.get("PYTHONPATH")]))
     descriptors = [plan.lifeline, *(number for channel in plan.channels for number in channel)]
-    environment = os.environ | {"PYTHONPATH": path}
+    environment = os.environ | WITHOUT_KERAS | {"PYTHONPATH": path}
     stderr = 2
     return subprocess.Popen(  # noqa: S603  # our own module
         command, env=environment, pass_fds=descriptors, stdin=subprocess.DEVNULL, stdout=stderr

@@ -16,6 +16,10 @@ from contract.runtime import SIGNATURE, DeviceChoice, Outputs, in_parts, values
 # As in contract/litert.py; TensorFlow gives back what a run has held.
 VALUES_AT_ONCE = 2**22
 
+# In the environment of a process that runs SavedModels and nothing else: TensorFlow then leaves Keras alone, whose
+# import (of pandas, scikit-learn and matplotlib too, where they are) takes as long as its own, and 170 MB.
+WITHOUT_KERAS = {"TF_USE_LEGACY_KERAS": "1"}
+
 HOW_TO_GET_TENSORFLOW = "pip install 'hornpipe[tf]', or use the image service-tf"
 
 

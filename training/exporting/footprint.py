@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from contract.features import Encoded
 from contract.runtimes import SIGNATURE, LiteRT, SavedModel, tensorflow
+from contract.savedmodel import WITHOUT_KERAS
 
 RUNS = 3
 TENSORS = "tensors"
@@ -28,7 +29,8 @@ def footprint(path: Path, encoded: Encoded, signature: str = SIGNATURE) -> int |
         rows = Path(folder) / "rows.npz"
         np.savez(rows, **parts)
         command = [sys.executable, "-m", "training.exporting.footprint", str(path.absolute()), str(rows), signature]
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # a GPU's memory is not what is asked for
+        # A GPU's memory is not what is asked for, nor what TensorFlow imports for nobody.
+        environment = os.environ | WITHOUT_KERAS | {"CUDA_VISIBLE_DEVICES": ""}
         try:
             told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)  # noqa: S603  # our own module
         except subprocess.CalledProcessError:
