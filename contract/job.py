@@ -7,10 +7,15 @@ from pydantic import Field, FiniteFloat
 from contract.manifest import Name
 from contract.part import Many, Part
 
-# refused: it was trained, and the gate did not let it pass. failed: it was not trained, for a reason that is said.
+# refused: all went well, and there is nothing to serve; `Refusal` says by whom. failed: it could not be done.
 State = Literal["queued", "running", "succeeded", "refused", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
 OPEN: tuple[State, ...] = ("queued", "running")
+
+# gate: a version was made, and is not good enough. data: what is to be learnt cannot be true, or cannot be learnt.
+# nothing_new: production has seen it all. Of the last two no version is made.
+Refusal = Literal["gate", "data", "nothing_new"]
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 Cause = Literal["person", "schedule", "drift", "labels", "quality"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
@@ -53,8 +58,9 @@ class Job(Part):
     """A row of the job table. Times are in seconds since 1970; `attempts` counts claims, the running one included.
 
     `token` is another one with every claim. `lease_until` is until when its worker is believed to live. `result` has
-    the version that was made and what the gate said; `error` says why there is none. `unread` says what of an order
-    that another Hornpipe wrote is not understood here: who has it set cannot do the job, only look at it or cancel it.
+    the version that was made and what the gate said; `error` says why there is none; `refusal` is of refused jobs.
+    `unread` says what of an order that another Hornpipe wrote is not understood here: who has it set cannot do the job,
+    only look at it or cancel it.
     """
 
     id: int
@@ -72,6 +78,7 @@ class Job(Part):
     progress: Progress = Progress()
     result: dict[str, Any] | None = None
     error: str | None = None
+    refusal: Refusal | None = None
     unread: str | None = None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from contract.job import STATES, Job, Order, Progress
+from contract.job import REFUSALS, STATES, Job, Order, Progress, Refusal
 
 
 def job_of(row: sqlite3.Row) -> Job:
@@ -35,8 +35,14 @@ def job_of(row: sqlite3.Row) -> Job:
         progress=_progress(row["progress"]),
         result=_result(row["result"]),
         error=row["error"],
+        refusal=refusal_of(row["refusal"]) if state == "refused" else None,
         unread=unread,
     )
+
+
+def refusal_of(said: str | None) -> Refusal:
+    """By the gate where nothing is said: there was a time when it alone refused."""
+    return next((each for each in REFUSALS if each == said), "gate")
 
 
 def _order(model: str, text: str) -> tuple[Order, str | None]:

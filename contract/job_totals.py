@@ -10,10 +10,12 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import quote
 
-from contract.job import State
+from contract.job import Refusal, State
+from contract.job_row import refusal_of
 from contract.jobs import JobError
 
 # Whoever writes does so for milliseconds; who only looks does not wait for more.
@@ -29,6 +31,9 @@ SELECT model, state, sum(jobs), sum(attempts), sum(milliseconds), max(last) FROM
 ) GROUP BY model, state
 """
 _SINCE = "SELECT count(*) FROM job WHERE model = ? AND state = ? AND ended_at > ?"
+_REFUSED_SINCE = """
+SELECT {} FROM job WHERE model = ? AND state = 'refused' AND ended_at > ? ORDER BY ended_at DESC, id DESC
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class OpenJob:
 @dataclass(frozen=True)
 class Outcome:
     """The jobs of a model that ended alike: their number, attempts, seconds from the first attempt to the end, and when
-    the last of them ended. `in_a_row` is how many of the newest ended so, cancelled ones aside."""
+    the last of them ended. `in_a_row` is how many of the newest ended so, cancelled ones aside; of refused ones, how
+    many were refused by whom the newest was, which is `refusal`."""
 
     model: str
     state: State
@@ -54,6 +60,7 @@ class Outcome:
     seconds: float
     last: float
     in_a_row: int
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True)
@@ -99,18 +106,32 @@ def _ended(file: sqlite3.Connection) -> tuple[Outcome, ...]:
     rows = file.execute(_ENDED).fetchall()
     last = {(model, state): at for model, state, *_, at in rows}
     return tuple(
-        Outcome(model, state, jobs, attempts, milliseconds / 1000, at, _in_a_row(file, model, state, last))
+        Outcome(model, state, jobs, attempts, milliseconds / 1000, at, *_in_a_row(file, model, state, last))
         for model, state, jobs, attempts, milliseconds, at in rows
     )
 
 
-def _in_a_row(file: sqlite3.Connection, model: str, state: str, last: Mapping[tuple[str, str], float]) -> int:
+def _in_a_row(
+    file: sqlite3.Connection, model: str, state: str, last: Mapping[tuple[str, str], float]
+) -> tuple[int, Refusal | None]:
     """Of rows that are kept, since one of the model ended otherwise."""
     others = _last(at for (of, how), at in last.items() if of == model and how not in (state, "cancelled"))
     if state == "cancelled" or last[model, state] <= others:
-        return 0
+        return 0, None
+    if state == "refused":
+        return _refused_in_a_row(file, model, others)
     (found,) = file.execute(_SINCE, (model, state, others)).fetchone()
-    return int(found)
+    return int(found), None
+
+
+def _refused_in_a_row(file: sqlite3.Connection, model: str, since: float) -> tuple[int, Refusal | None]:
+    """In a file that nobody has written to since only the gate refused, there is no such column yet."""
+    there = any(name == "refusal" for _, name, *_ in file.execute("PRAGMA table_info(job)"))
+    rows = file.execute(_REFUSED_SINCE.format("refusal" if there else "NULL"), (model, since)).fetchall()
+    refusals = [refusal_of(said) for (said,) in rows]
+    if not refusals:
+        return 0, None
+    return len(list(takewhile(lambda each: each == refusals[0], refusals))), refusals[0]
 
 
 def _last(times: Iterable[float]) -> float:

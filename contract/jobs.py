@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from contract.boot import boot_id
 from contract.errors import HornpipeError
-from contract.job import OPEN, Job, Line, Order, Progress, State
+from contract.job import OPEN, Job, Line, Order, Progress, Refusal, State
 from contract.job_row import job_of
 
 BUSY_SECONDS = 30.0
@@ -35,6 +35,9 @@ UNREAD_SECONDS = 3600.0
 # Of jobs that have ended, the newest so many are kept, and the logs of fewer.
 MOST_ENDED = 2000
 MOST_LOGS = 200
+
+# SQLite's numbers end here.
+MOST_NUMBERS = 1 << 63
 
 # What a worker is told when it renews its lease.
 Told = Literal["go on", "stop", "lost"]
@@ -57,6 +60,7 @@ CREATE TABLE IF NOT EXISTS job (
     progress TEXT NOT NULL DEFAULT '{}',
     result TEXT,
     error TEXT,
+    refusal TEXT,
     boot TEXT,    -- which start of the machine `steady` is of
     steady REAL   -- by the machine's clock: when a queued job may begin, when a running one's lease has run out
 );
@@ -107,7 +111,8 @@ UPDATE job SET state = 'queued', worker = NULL, lease_until = NULL, not_before =
     error = ? WHERE id = ?
 """
 _END = """
-UPDATE job SET state = ?, result = ?, error = ?, ended_at = ?, worker = NULL, lease_until = NULL WHERE id = ?
+UPDATE job SET state = ?, result = ?, error = ?, refusal = ?, ended_at = ?, worker = NULL, lease_until = NULL
+WHERE id = ?
 """
 _DROP_OLD_LINES = """
 DELETE FROM line WHERE job = ?1
@@ -191,6 +196,8 @@ class Jobs:
 
     def get(self, number: int) -> Job:
         """Raises UnknownJob."""
+        if not 0 < number < MOST_NUMBERS:
+            raise UnknownJob(f"there is no job {number}")
         rows = self._read("SELECT * FROM job WHERE id = ?", number)
         if not rows:
             raise UnknownJob(f"there is no job {number}")
@@ -254,12 +261,19 @@ class Jobs:
             return "lost"
         return "stop" if held["cancelling"] else "go on"
 
-    def end(self, job: Job, state: State, result: dict[str, Any] | None = None, error: str | None = None) -> bool:
+    def end(
+        self,
+        job: Job,
+        state: State,
+        result: dict[str, Any] | None = None,
+        error: str | None = None,
+        refusal: Refusal | None = None,
+    ) -> bool:
         """End a claimed job; False where it is no longer the worker's, and nothing is changed."""
         with self._writing():
             if not self.holds(job):
                 return False
-            self._end(job.id, state, result, error)
+            self._end(job.id, state, result, error, refusal)
         return True
 
     def holds(self, job: Job) -> bool:
@@ -315,10 +329,10 @@ class Jobs:
     # Reading, and within a transaction
 
     def _lay_out(self) -> None:
-        """Tables as they are now, also in a file of before the machine's clock was looked at."""
+        """Tables as they are now, also in a file of before there were all of these columns."""
         self._file.executescript(f"BEGIN IMMEDIATE; {_LAYOUT} COMMIT;")
         there = {row["name"] for row in self._file.execute("PRAGMA table_info(job)")}
-        for name, kind in (("boot", "TEXT"), ("steady", "REAL")):
+        for name, kind in (("boot", "TEXT"), ("steady", "REAL"), ("refusal", "TEXT")):
             if name not in there:
                 self._file.execute(f"ALTER TABLE job ADD COLUMN {name} {kind}")
 
@@ -367,9 +381,16 @@ class Jobs:
             said = f"no worker understood it within {UNREAD_SECONDS / 60:.0f} minutes: {job.unread}"
             self._end(job.id, "failed", None, f"{said}; ask for it again with this Hornpipe")
 
-    def _end(self, number: int, state: State, result: dict[str, Any] | None, error: str | None) -> None:
+    def _end(
+        self,
+        number: int,
+        state: State,
+        result: dict[str, Any] | None,
+        error: str | None,
+        refusal: Refusal | None = None,
+    ) -> None:
         said = None if result is None else json.dumps(result)
-        self._file.execute(_END, (state, said, error, self._clock(), number))
+        self._file.execute(_END, (state, said, error, refusal, self._clock(), number))
 
 
 @contextmanager

@@ -93,8 +93,8 @@ def quiet_until(retrain: Retrain, now: datetime) -> datetime | None:
 
 
 def learned(jobs: Sequence[Job]) -> Job | None:
-    """The newest job that has not failed: what has come before it has had its turn."""
-    return next((job for job in jobs if job.state != "failed"), None)
+    """The newest job that has not failed, nor was refused its data: what has come before it has had its turn."""
+    return next((job for job in jobs if job.state != "failed" and job.refusal not in ("data", "nothing_new")), None)
 
 
 def _latest(retrain: Retrain, start: datetime, now: datetime) -> datetime | None:

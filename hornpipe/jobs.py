@@ -5,41 +5,36 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hornpipe.command import RUNS, Command, models_option, runs_option, user
+from hornpipe.command import RUNS, Command, models_option, runs_option, user, why_option
 from hornpipe.triggers import triggers
 
 if TYPE_CHECKING:
-    from contract.job import Job
+    from contract.job import Job, Order
     from contract.jobs import Jobs
 
 JOBS = Path(os.environ.get("HORNPIPE_JOBS_FILE", RUNS / "jobs.sqlite"))
 LOOK_SECONDS = 0.5
+MOST_LISTED = 1_000_000
+# A worker that is not heard of for less may only be short of processor time.
+SHORTEST_LEASE, LONGEST_LEASE = 1.0, 86_400.0
 # Of the state that a job which was waited for has ended in; 1 for the others.
 EXIT_CODES = {"succeeded": 0, "refused": 3}
-_EXITS = "exit code 0: succeeded, 3: refused by the gate, 1: failed or cancelled"
+_EXITS = "exit code 0: succeeded, 3: refused by the gate or for its data, 1: failed or cancelled"
 
 
 def run(options: argparse.Namespace) -> int:
-    from contract.job import Order
     from contract.jobs import opened
     from training import config
 
     text = config.text_of(options.config)
     checked = config.read(text, str(options.config), options.set, options.name)
-    order = Order(
-        model=checked.name,
-        config=text,
-        overrides=tuple(options.set),
-        cause="person",
-        asked_by=user(),
-        why=options.why,
-        most_attempts=options.attempts,
-    )
+    order = _order(options, checked.name, text)
     with opened(options.jobs) as jobs:
         job = _asked(partial(jobs.ask, order))
     print(f"job {job.id}: {job.order.model} is queued  next: hornpipe jobs log {job.id} --follow")
@@ -47,10 +42,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def listed(options: argparse.Namespace) -> int:
-    from contract.jobs import opened
     from hornpipe import job_view
 
-    with opened(options.jobs) as jobs:
+    if not options.jobs.exists():
+        print(f"no jobs: there is no job table {options.jobs} yet; who asks for a job makes it, and a worker does too")
+        return 0
+    with _there(options) as jobs:
         found = jobs.newest(options.model, options.state, options.most)
     if found:
         job_view.console().print(job_view.table(found), highlight=False)
@@ -60,10 +57,9 @@ def listed(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    from contract.jobs import opened
     from hornpipe import job_view
 
-    with opened(options.jobs) as jobs:
+    with _there(options) as jobs:
         job = _found(jobs, options)
     if options.json:
         print(job.model_dump_json(indent=2))
@@ -73,9 +69,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def log(options: argparse.Namespace) -> int:
-    from contract.jobs import opened
-
-    with opened(options.jobs) as jobs:
+    with _there(options) as jobs:
         _found(jobs, options)
         if not options.follow:
             for line in jobs.lines(options.job):
@@ -85,9 +79,7 @@ def log(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    from contract.jobs import opened
-
-    with opened(options.jobs) as jobs:
+    with _there(options) as jobs:
         _found(jobs, options)
         job = jobs.cancel(options.job)
     print(f"job {job.id}: {job.state if job.state == 'cancelled' else 'is told to stop'}")
@@ -95,9 +87,7 @@ def cancel(options: argparse.Namespace) -> int:
 
 
 def retry(options: argparse.Namespace) -> int:
-    from contract.jobs import opened
-
-    with opened(options.jobs) as jobs:
+    with _there(options) as jobs:
         _found(jobs, options)
         job = _asked(lambda: jobs.retry(options.job, user()))
     print(f"job {job.id}: {job.order.model} is queued  next: hornpipe jobs log {job.id} --follow")
@@ -139,6 +129,32 @@ def _follow(path: Path, number: int) -> int:
     return EXIT_CODES.get(job.state, 1)
 
 
+def _order(options: argparse.Namespace, model: str, text: str) -> Order:
+    """Raises JobError that names what is too long."""
+    from pydantic import ValidationError
+
+    from contract.job import Order
+    from contract.jobs import JobError
+
+    given = {"config": text, "overrides": tuple(options.set), "why": options.why, "most_attempts": options.attempts}
+    try:
+        return Order(model=model, cause="person", asked_by=user(), **given)
+    except ValidationError as error:
+        wrong = [f"  {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise JobError("\n".join(["the job cannot be asked for:", *wrong])) from None
+
+
+@contextmanager
+def _there(options: argparse.Namespace) -> Iterator[Jobs]:
+    """The table; who only looks makes none. Raises JobError."""
+    from contract.jobs import JobError, opened
+
+    if not options.jobs.exists():
+        raise JobError(f"there is no job table {options.jobs}; --jobs or HORNPIPE_JOBS_FILE says where it is")
+    with opened(options.jobs) as jobs:
+        yield jobs
+
+
 def _found(jobs: Jobs, options: argparse.Namespace) -> Job:
     """Raises UnknownJob that says where it was looked for."""
     from contract.jobs import UnknownJob
@@ -160,6 +176,26 @@ def _asked(ask: Callable[[], Job]) -> Job:
         raise JobError(f"{error}: {hint}") from None
 
 
+def _up_to(most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {most:,}, got {text!r}")
+        return int(text)
+
+    return number
+
+
+def _lease(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not SHORTEST_LEASE <= seconds <= LONGEST_LEASE:  # nor is it so of nan
+        expected = f"expected from {SHORTEST_LEASE:g} to {LONGEST_LEASE:g} seconds"
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}")
+    return seconds
+
+
 def _table_option(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--jobs", type=Path, default=JOBS, metavar="FILE", help=f"the job table ({JOBS})")
 
@@ -170,7 +206,7 @@ def _arguments(sub: argparse.ArgumentParser) -> None:
     found = actions.add_parser("list", help="the newest jobs")
     found.add_argument("--model", metavar="NAME")
     found.add_argument("--state", choices=("queued", "running", "succeeded", "refused", "failed", "cancelled"))
-    found.add_argument("--most", type=int, default=20, metavar="N", help="so many at most (20)")
+    found.add_argument("--most", type=_up_to(MOST_LISTED), default=20, metavar="N", help="so many at most (20)")
     found.set_defaults(action=listed)
     _table_option(found)
     for name, action, told in (
@@ -199,8 +235,8 @@ def _run_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, as of hornpipe train")
     sub.add_argument("--name", help="the model's name, instead of the config's")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, as training.epochs=3")
-    sub.add_argument("--why", default="by hand", help="for the history")
-    sub.add_argument("--attempts", type=int, default=3, metavar="N", help="how often it may be tried (3)")
+    why_option(sub)
+    sub.add_argument("--attempts", type=_up_to(100), default=3, metavar="N", help="how often it may be tried (3)")
     sub.add_argument("--wait", action="store_true", help=f"print its log until it has ended; {_EXITS}")
     sub.set_defaults(action=run)
     _table_option(sub)
@@ -211,7 +247,7 @@ def _worker_arguments(sub: argparse.ArgumentParser) -> None:
     models_option(sub)
     runs_option(sub)
     sub.add_argument(
-        "--lease", type=float, default=60.0, metavar="SECONDS", help="after which a silent worker's job is taken (60)"
+        "--lease", type=_lease, default=60.0, metavar="SECONDS", help="after which a silent worker's job is taken (60)"
     )
 
 

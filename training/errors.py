@@ -3,6 +3,8 @@
 HornpipeError
 ├── ConfigError     the config is wrong; every problem at once, each with its key
 ├── DataError       the data is not what the config says
+│   └── DataRefused it is, and nothing is to be learnt from it: a check says why
+│       └── NothingNew  production has seen it all
 └── TrainingError   a run that cannot begin or go on
     ├── RunBusy     another process has it
     ├── DataChanged it began with other data
@@ -29,6 +31,14 @@ class DataError(HornpipeError):
     def __init__(self, source: str, problems: list[str]) -> None:
         super().__init__("\n".join([f"{source}:", *(f"  {problem}" for problem in problems)]))
         self.problems = problems
+
+
+class DataRefused(DataError):
+    """The data were read, and are not what a model should learn from."""
+
+
+class NothingNew(DataRefused):
+    """The version in production has learnt from all that there is."""
 
 
 class TrainingError(HornpipeError):

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from contract.errors import HornpipeError
+from contract.job import Refusal
 from contract.jobs import JobError
-from training.errors import RunBusy
+from training.errors import DataRefused, NothingNew, RunBusy
 
 # Of an operating system that lacks something now, and may have it later.
 _MAY_PASS = frozenset(
@@ -29,11 +30,13 @@ NO_MEMORY = "there was not enough memory"
 
 @dataclass(frozen=True)
 class Failure:
-    """`may_pass` where a later attempt may succeed though nobody changes what was asked for."""
+    """`may_pass` where a later attempt may succeed though nobody changes what was asked for. `refusal` where nothing
+    went wrong, and the data are not to be learnt from."""
 
     text: str
     may_pass: bool
     unforeseen: bool = False  # then where it happened is of use
+    refusal: Refusal | None = None
 
 
 class Superseded(HornpipeError):
@@ -42,6 +45,8 @@ class Superseded(HornpipeError):
 
 def failure_of(error: Exception) -> Failure:
     """What an exception that ended a job says. The first cause that is known decides, however it was wrapped."""
+    if isinstance(error, DataRefused):
+        return Failure(str(error), may_pass=False, refusal="nothing_new" if isinstance(error, NothingNew) else "data")
     for each in _causes(error):
         if _is_full(each):
             return Failure(f"the disk is full: {_where(each)}", may_pass=True)

@@ -25,14 +25,14 @@ from rich.console import Console
 
 from contract.bundle import Bundle
 from contract.introduction import Introduced
-from contract.job import Job, Progress
+from contract.job import Job, Progress, Refusal
 from contract.jobs import JobError, opened
 from contract.part import Part
 from contract.runtimes import tensorflow
 from training import config, promoting
 from training.diagnosis.signals import Evaluation
 from training.errors import DataChanged, Interrupted, RunBusy
-from training.failure import Superseded, failure_of
+from training.failure import Failure, Superseded, failure_of
 from training.listener import All, Listener, Silent
 from training.loop.run import Run, made_by
 from training.places import Places
@@ -53,16 +53,18 @@ PATIENCE_SECONDS = 60.0
 # Where memory runs out, Linux kills the largest: this one rather than who minds it, or what serves beside it.
 KILLED_FIRST = "500"
 
-Kind = Literal["progress", "made", "failed", "may_pass", "interrupted"]
+Kind = Literal["progress", "made", "refused", "failed", "may_pass", "interrupted"]
 
 
 class Event(Part):
-    """What a worker is told. `failed` will fail again, `may_pass` may not; `made` has the version and the verdict."""
+    """What a worker is told. `made` has the version and the verdict, `refused` are the data, so that there is none;
+    `failed` will fail again, `may_pass` may not."""
 
     kind: Kind
     text: str = ""
     progress: Progress | None = None
     result: dict[str, Any] | None = None
+    refusal: Refusal | None = None
 
 
 class Teller:
@@ -174,10 +176,16 @@ def _outcome(job: Job, places: Places, tell: Teller, logged: Exporter | None) ->
         failure = failure_of(error)
         if failure.unforeseen:
             traceback.print_exc(file=sys.stdout)
-        return Event(kind="may_pass" if failure.may_pass else "failed", text=failure.text)
+        return _event(failure)
     if introduced is not None:
         print(f"{made.path}: {introduced.did}: {introduced.why}", flush=True)  # noqa: T201  # into the job's log
     return Event(kind="made", result=_result(made, introduced))
+
+
+def _event(failure: Failure) -> Event:
+    if failure.refusal is not None:
+        return Event(kind="refused", text=failure.text, refusal=failure.refusal)
+    return Event(kind="may_pass" if failure.may_pass else "failed", text=failure.text)
 
 
 def train(job: Job, places: Places, tell: Teller, logged: Exporter | None = None) -> Bundle:

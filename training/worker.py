@@ -158,9 +158,12 @@ def _write_down(jobs: Jobs, job: Job, outcome: Event, *, cancelled: bool) -> Non
     match outcome.kind:
         case "made":
             result = outcome.result or {}
-            jobs.end(job, "succeeded" if result.get("passed") else "refused", result)
+            passed = bool(result.get("passed"))
+            jobs.end(job, "succeeded" if passed else "refused", result, refusal=None if passed else "gate")
         case _ if cancelled:
             jobs.end(job, "cancelled", error="cancelled while it ran")
+        case "refused":
+            jobs.end(job, "refused", error=outcome.text, refusal=outcome.refusal)
         case "failed":
             jobs.end(job, "failed", error=outcome.text)
         case "interrupted":

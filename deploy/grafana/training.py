@@ -15,9 +15,11 @@ from deploy.grafana.queries import CREATED, LOADED, PREDICTIONS, quantiles, rate
 from deploy.grafana.versions import versions
 
 JOBS_ENDED = "(hornpipe_job_ended_total > 0)"
-# Of jobs in a row: where HornpipeJobsFailing and HornpipeJobsRefused ring.
+# Of jobs in a row: where HornpipeJobsFailing, ...DataRefused, ...Refused and ...NothingNew ring.
 FAILING = 2
+DATA_REFUSED = 1
 REFUSED = 3
+NOTHING_NEW = 7
 BY_WAITING: Steps = ((None, "green"), (300, "yellow"), (6 * 3600, "red"))
 
 
@@ -36,14 +38,21 @@ def _jobs() -> Row:
         number("Queued", 'max(hornpipe_jobs{state="queued"})'),
         number("The oldest waits for", "max(hornpipe_job_queued_seconds)", "s", waits, steps=BY_WAITING),
         number("Models that fail", _models("failed", FAILING), about="Two jobs in a row or more.", steps=NONE_IS_GOOD),
-        number("Models refused", _models("refused", REFUSED), about="By the gate, three times in a row or more."),
+        number("Data refused", _refused("data", DATA_REFUSED), about="Of so many models, last.", steps=NONE_IS_GOOD),
+        number("Models refused", _refused("gate", REFUSED), about="By the gate, three times in a row or more."),
+        number("Nothing new", _refused("nothing_new", NOTHING_NEW), about="For so many models, seven jobs in a row."),
         number("Age", "time() - max(hornpipe_jobs_timestamp_seconds)", "s", unread),
     ]
 
 
-def _models(state: str, least: int) -> str:
+def _models(state: str, least: int, refusal: str = "") -> str:
     """How many have so many such jobs in a row."""
-    return f'count(max by (model) (hornpipe_job_in_a_row{{state="{state}"}}) >= {least}) or vector(0)'
+    labels = f'state="{state}", refusal="{refusal}"'
+    return f"count(max by (model) (hornpipe_job_in_a_row{{{labels}}}) >= {least}) or vector(0)"
+
+
+def _refused(refusal: str, least: int) -> str:
+    return _models("refused", least, refusal)
 
 
 def _getting_on() -> Row:
@@ -53,7 +62,11 @@ def _getting_on() -> Row:
     return 8, [
         lines("Running for", running, "s", "From the first attempt on, also while none runs after a failure."),
         lines("Without progress for", silent, "s", "A step or a stage is progress; half an hour without rings."),
-        lines("Ended", ended, about="As they came to their end: succeeded, refused by the gate, failed, cancelled."),
+        lines(
+            "Ended",
+            ended,
+            about="As they came to their end: succeeded, refused (by the gate or for their data), failed, cancelled.",
+        ),
     ]
 
 

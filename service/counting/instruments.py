@@ -237,7 +237,7 @@ JOBS_ENDED = Instrument(
     "hornpipe_job_ended_total",
     "counter",
     ("model", "state"),
-    "Jobs that ended: succeeded, refused by the gate, failed, cancelled; over restarts.",
+    "Jobs that ended: succeeded, refused (by the gate or for their data), failed, cancelled; over restarts.",
 )
 JOB_SECONDS = Instrument(
     "hornpipe_job_seconds_total",
@@ -254,8 +254,8 @@ JOB_ATTEMPTS = Instrument(
 JOB_IN_A_ROW = Instrument(
     "hornpipe_job_in_a_row",
     "gauge",
-    ("model", "state"),
-    "How many of the newest ended jobs ended so, cancelled ones aside.",
+    ("model", "state", "refusal"),
+    "How many of the newest ended jobs ended so, cancelled ones aside; refused ones by the gate, data or nothing_new.",
 )
 JOB_SUCCESS = Instrument(
     "hornpipe_job_last_success_timestamp_seconds", "gauge", ("model",), "When a job last succeeded, Unix time."

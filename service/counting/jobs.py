@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 from pydantic import ValidationError
 
-from contract.job import OPEN, STATES
+from contract.job import OPEN, REFUSALS, STATES
 from contract.job_totals import Outcome, Totals, read
 from contract.jobs import JobError
 from contract.retrain import Retrain
@@ -148,6 +148,7 @@ def _ended(outcome: Outcome) -> Iterator[Sample]:
     yield Sample(JOB_SECONDS.name, of, outcome.seconds)
     yield Sample(JOB_ATTEMPTS.name, of, outcome.attempts)
     if outcome.state != "cancelled":
-        yield Sample(JOB_IN_A_ROW.name, of, outcome.in_a_row)
+        for refusal in REFUSALS if outcome.state == "refused" else (None,):
+            yield Sample(JOB_IN_A_ROW.name, (*of, refusal or ""), outcome.in_a_row * (refusal == outcome.refusal))
     if outcome.state == "succeeded" and outcome.jobs:
         yield Sample(JOB_SUCCESS.name, (outcome.model,), outcome.last)

@@ -31,8 +31,9 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.5
 MOST_LISTED = 1000
 MOST_OVERRIDES = 100
-# What may be asked for by whoever has a key is how a model learns, not which code does it, and not where data lie.
-OVERRIDABLE = ("training.", "split.", "evaluation.", "quantization.")
+# What may be asked for by whoever has a key is how a model learns, not which code does it, and not where data lie;
+# also that data are right which a job was refused for.
+OVERRIDABLE = ("training.", "split.", "evaluation.", "quantization.", "data.increment=")
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -4,12 +4,13 @@ import dataclasses
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from contract.job import Progress
+from contract.job import Progress, Refusal
 from contract.job_totals import OpenJob, Totals, read
 from contract.jobs import JobError, Jobs
 from tests.contract.test_jobs import LEASE, Clock, order
@@ -141,6 +142,47 @@ def test_how_many_in_a_row(path: Path, jobs: Jobs, clock: Clock) -> None:
     assert in_a_row() == {"refused": 1}
     deleted(path, "state = 'succeeded'")
     assert in_a_row() == {"refused": 1}
+
+
+def test_who_has_refused_how_many_in_a_row(path: Path, jobs: Jobs, clock: Clock) -> None:
+    def do(refusal: Refusal | None) -> None:
+        jobs.ask(order("a"))
+        job = jobs.claim("w", LEASE)
+        assert job is not None
+        clock.now += 1
+        assert jobs.end(job, "refused", refusal=refusal)
+
+    def refused() -> tuple[int, int, Refusal | None]:
+        (found,) = [each for each in read(path).ended if each.state == "refused"]
+        return found.jobs, found.in_a_row, found.refusal
+
+    do(None)  # as an older Hornpipe writes it
+    do("gate")
+    assert refused() == (2, 2, "gate")
+    do("nothing_new")
+    do("nothing_new")
+    assert refused() == (4, 2, "nothing_new")
+    do("data")
+    assert refused() == (5, 1, "data")
+    do("gate")
+    assert refused() == (6, 1, "gate")
+    assert [each.refusal for each in jobs.newest("a")] == ["gate", "data", "nothing_new", "nothing_new", "gate", "gate"]
+
+
+def test_a_table_of_before_anybody_but_the_gate_refused_is_read_and_gets_its_column(path: Path, clock: Clock) -> None:
+    with closing(Jobs(path, clock)) as jobs:
+        for _ in range(2):
+            do(jobs, clock, "a", "refused")
+    file = sqlite3.connect(path)
+    with file:
+        file.execute("ALTER TABLE job DROP COLUMN refusal")
+    file.close()
+
+    (found,) = read(path).ended
+    assert (found.in_a_row, found.refusal) == (2, "gate")
+    with closing(Jobs(path, clock)) as jobs:
+        assert [each.refusal for each in jobs.newest()] == ["gate", "gate"]
+    assert read(path).ended == (found,)
 
 
 def test_a_broken_table_is_an_error_of_ours(path: Path, jobs: Jobs) -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contract.job import Cause, Job, Order, State
+from contract.job import Cause, Job, Order, Refusal, State
 from contract.retrain import METRICS, Retrain
-from contract.trigger import Decision, Evidence, decide, due, quiet_until, upcoming
+from contract.trigger import Decision, Evidence, decide, due, learned, quiet_until, upcoming
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LABELS = Evidence("labels", "on_labels = 5 is reached", "5 rows have got their label since job 1")
@@ -27,7 +27,14 @@ def retrain(**given: object) -> Retrain:
     return Retrain.model_validate({"on_labels": 5, **given})
 
 
-def job(number: int, asked: datetime, state: State = "succeeded", hours: float = 1.0, cause: Cause = "labels") -> Job:
+def job(
+    number: int,
+    asked: datetime,
+    state: State = "succeeded",
+    hours: float = 1.0,
+    cause: Cause = "labels",
+    refusal: Refusal | None = None,
+) -> Job:
     order = Order(model="m", config="{}", cause=cause, asked_by="test", why="test")
     ended = None if state in ("queued", "running") else asked.timestamp() + 3600 * hours
     return Job(
@@ -39,6 +46,7 @@ def job(number: int, asked: datetime, state: State = "succeeded", hours: float =
         not_before=asked.timestamp(),
         started_at=asked.timestamp(),
         ended_at=ended,
+        refusal=refusal,
     )
 
 
@@ -85,6 +93,20 @@ def test_what_began_before_a_job_ended_is_answered_by_it_unless_it_failed() -> N
     assert decided(job(3, NOW - 22 * HOUR, "running"), evidence=ring).why == "job 3 is running"
     assert decided(job(3, NOW - 19 * HOUR, "failed"), evidence=ring).asks
     assert decided(done, job(4, NOW - 10 * HOUR, "failed"), evidence=ring).why.startswith("job 3 has answered it")
+
+
+def test_a_job_that_could_learn_nothing_from_its_data_has_answered_nothing_and_still_counts() -> None:
+    """Drift may ring before the rows are there that tell what to do about it, and labels come for poisoned ones."""
+    ring = Evidence("drift", "HornpipeInputDrift rings", "it rings", NOW - 20 * HOUR)
+    for refusal in ("data", "nothing_new"):
+        empty = job(3, NOW - 19 * HOUR, "refused", refusal=refusal)
+        assert decided(empty, evidence=ring).asks
+        assert decided(empty, evidence=ring, cooldown="24h").why.startswith("cool-down after job 3")
+        assert decided(empty, evidence=ring, most_a_day=1).why.startswith("1 of 1 jobs a day")
+        assert learned([empty]) is None
+    judged = job(3, NOW - 19 * HOUR, "refused", refusal="gate")
+    assert decided(judged, evidence=ring).why.startswith("job 3 has answered it")
+    assert learned([judged]) == judged
 
 
 jobs_of_two_days = st.lists(

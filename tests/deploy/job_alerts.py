@@ -6,6 +6,7 @@ M = {"model": "m"}
 AT = {"job": "hornpipe", "instance": "a"}
 ELSEWHERE = {"job": "hornpipe", "instance": "b"}
 LOADED = series("hornpipe_model_info", "1x3000", **M, version="1", runtime="litert")
+REFUSALS = ("gate", "data", "nothing_new")
 DAY = 86400
 
 
@@ -74,8 +75,8 @@ def stuck() -> list[Case]:
     ]
 
 
-def in_a_row(state: str, values: str) -> list[dict[str, str]]:
-    return [series("hornpipe_job_in_a_row", values, **M, state=state)]
+def in_a_row(state: str, values: str, refusal: str = "") -> list[dict[str, str]]:
+    return [series("hornpipe_job_in_a_row", values, **M, state=state, refusal=refusal)]
 
 
 def failing() -> list[Case]:
@@ -84,7 +85,7 @@ def failing() -> list[Case]:
         Case(alert, "rings at the second", in_a_row("failed", "1x5 2x60"), "15m", (who,)),
         Case(alert, "not at the first", in_a_row("failed", "0x5 1x60"), "15m"),
         Case(alert, "no more once one has not failed", in_a_row("failed", "2x10 0x60"), "15m"),
-        Case(alert, "not of refused ones", in_a_row("refused", "9x60"), "15m"),
+        *(Case(alert, f"not of refused ones ({by})", in_a_row("refused", "9x60", by), "15m") for by in REFUSALS),
         Case(alert, "not of good ones", in_a_row("succeeded", "9x60"), "15m"),
     ]
 
@@ -92,9 +93,30 @@ def failing() -> list[Case]:
 def refused() -> list[Case]:
     alert, who = "HornpipeJobsRefused", {**M, "severity": "info"}
     return [
-        Case(alert, "rings at the third", in_a_row("refused", "2x5 3x60"), "15m", (who,)),
-        Case(alert, "not at the second", in_a_row("refused", "2x60"), "15m"),
+        Case(alert, "rings at the third", in_a_row("refused", "2x5 3x60", "gate"), "15m", (who,)),
+        Case(alert, "not at the second", in_a_row("refused", "2x60", "gate"), "15m"),
         Case(alert, "not of failed ones", in_a_row("failed", "9x60"), "15m"),
+        Case(alert, "not for want of data", in_a_row("refused", "9x60", "nothing_new"), "15m"),
+        Case(alert, "not for data that are wrong", in_a_row("refused", "9x60", "data"), "15m"),
+    ]
+
+
+def data_refused() -> list[Case]:
+    alert, who = "HornpipeJobsDataRefused", {**M, "severity": "warning"}
+    return [
+        Case(alert, "rings at the first", in_a_row("refused", "0x5 1x60", "data"), "15m", (who,)),
+        Case(alert, "no more once another ended otherwise", in_a_row("refused", "2x10 0x60", "data"), "15m"),
+        Case(alert, "not for want of data", in_a_row("refused", "9x60", "nothing_new"), "15m"),
+        Case(alert, "not by the gate", in_a_row("refused", "9x60", "gate"), "15m"),
+    ]
+
+
+def nothing_new() -> list[Case]:
+    alert, who = "HornpipeJobsNothingNew", {**M, "severity": "info"}
+    return [
+        Case(alert, "rings after a week of nights", in_a_row("refused", "6x5 7x60", "nothing_new"), "15m", (who,)),
+        Case(alert, "not before", in_a_row("refused", "6x60", "nothing_new"), "15m"),
+        Case(alert, "not by the gate", in_a_row("refused", "9x60", "gate"), "15m"),
     ]
 
 
@@ -112,11 +134,16 @@ def no_success() -> list[Case]:
         return Case(alert, name, given, at, firing, every)
 
     served = [created, LOADED]
+    scheduled_served = [*served, success(2 * DAY), scheduled(DAY), *in_a_row("refused", "0x3000", "gate")]
     return [
         case("rings after three nights", [*served, success(2 * DAY), scheduled(DAY)], "132h", who),
         case("rings if none ever did", [*served, scheduled(DAY)], "4d12h", who),
         case("not before", [*served, success(2 * DAY), scheduled(DAY)], "114h"),
         case("not if the version was trained by hand since", [*served, success(1), scheduled(DAY)], "3d12h"),
+        case(
+            "not where there is nothing new", [*scheduled_served, *in_a_row("refused", "1x3000", "nothing_new")], "9d"
+        ),
+        case("rings where data are refused", [*scheduled_served, *in_a_row("refused", "9x3000", "data")], "9d", who),
         case("not without a schedule", [*served, success(2 * DAY)], "30d"),
         case("not after a week of a monthly one", [*served, success(2 * DAY), scheduled(31 * DAY)], "9d"),
         case("not within a day of an hourly one", [*served, success(2 * DAY), scheduled(3600)], "70h", every="1h"),
@@ -124,4 +151,5 @@ def no_success() -> list[Case]:
     ]
 
 
-JOB_CASES = [case for cases in (unread, no_worker, waiting, stuck, failing, refused, no_success) for case in cases()]
+OF_ALL = (unread, no_worker, waiting, stuck, failing, data_refused, refused, nothing_new, no_success)
+JOB_CASES = [case for cases in OF_ALL for case in cases()]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contract.jobs import JobError
-from training.errors import DataError, RunBusy, TrainingError
+from training.errors import DataError, DataRefused, NothingNew, RunBusy, TrainingError
 from training.failure import Failure, Superseded, failure_of, failure_of_crash
 
 
@@ -49,6 +49,14 @@ def test_a_full_disk_is_said_however_it_is_wrapped() -> None:
         assert failure.text.startswith("the disk is full: ")
         assert not failure.unforeseen
     assert failure_of(OSError(errno.ENOSPC, "", "/runs/last.npz")).text == "the disk is full: /runs/last.npz"
+
+
+def test_data_that_are_refused_are_no_failure_and_say_which_they_are() -> None:
+    poisoned = failure_of(DataRefused("the 9 rows after June", ["temp: all are the same"]))
+    assert (poisoned.refusal, poisoned.may_pass, poisoned.unforeseen) == ("data", False, False)
+    assert poisoned.text == "the 9 rows after June:\n  temp: all are the same"
+    assert failure_of(NothingNew("shop.csv", ["nothing new to learn"])).refusal == "nothing_new"
+    assert failure_of(DataError("shop.csv", ["no column size"])).refusal is None
 
 
 def test_missing_memory_is_said_however_it_is_wrapped() -> None:

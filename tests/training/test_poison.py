@@ -1,6 +1,7 @@
 """Jobs that harm: they end with a reason after a bounded number of attempts, and the worker and the queue go on."""
 
 import os
+import random
 import resource
 import shutil
 import signal
@@ -8,10 +9,12 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from contract import bundle
 from contract.job import Job, Order
 from contract.jobs import MOST_LINES, Jobs, opened
 from tests.training.test_tracking import write_config, write_shop
@@ -204,3 +207,52 @@ def test_data_that_cannot_be_read_end_a_job_at_once_with_their_name(
     stop(worker)
     assert (failed.state, failed.attempts) == ("failed", 1)
     assert "No such file or directory" in (failed.error or "")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_data_that_are_not_to_be_learnt_from_end_a_job_refused(places: Places, jobs: Jobs, tmp_path: Path) -> None:
+    """A nightly job, of a model that serves: a night without rows, a night with broken ones, and a night when nothing
+    can be read."""
+    spans = '{ by = "time", column = "day", validation = "10d", test = "10d" }'
+    text = write_config(tmp_path).read_text().replace('{ by = "random" }', spans)
+    text += '[promotion]\npolicy = "direct"\n[retrain]\nschedule = "0 3 * * *"\n'
+    write_days(tmp_path / "shop.csv", days=60)
+
+    def night() -> Job:
+        order = Order(
+            model="shop", config=text, overrides=("training.epochs=4",), cause="schedule", asked_by="", why=""
+        )
+        return ended(jobs, jobs.ask(order).id)
+
+    with working(places):
+        first = night()
+        quiet = night()
+        write_days(tmp_path / "shop.csv", days=80, still_from=60)
+        poisoned = night()
+        (tmp_path / "shop.csv").unlink()
+        unread = night()
+
+    assert (first.state, first.error) == ("succeeded", None)
+    assert (quiet.state, quiet.refusal, quiet.attempts, quiet.result) == ("refused", "nothing_new", 1, None)
+    assert "nothing new to learn: no row is newer than 2026-03-01, the newest that shop/1 has seen" in (
+        quiet.error or ""
+    )
+    assert (poisoned.state, poisoned.refusal, poisoned.attempts) == ("refused", "data", 1)
+    assert "the 200 rows after 2026-03-01 cannot be true, by what shop/1 learnt from" in (poisoned.error or "")
+    assert "size: all of 200 values are the same (0)" in (poisoned.error or "")
+    assert (unread.state, unread.refusal) == ("failed", None)
+    assert bundle.versions(places.models, "shop") == [1]
+
+
+def write_days(path: Path, days: int, still_from: int | None = None) -> None:
+    """Ten sales a day from 1 January 2026 on; from `still_from` on a sensor has stopped."""
+    chance = random.Random(0)
+    with path.open("w") as file:
+        file.write("day,color,size,sold\n")
+        for day in range(days):
+            for _ in range(10):
+                color, size = chance.choice(["red", "blue", "gold"]), round(chance.gauss(0, 1), 3)
+                size = 0.0 if still_from is not None and day >= still_from else size
+                date = datetime(2026, 1, 1) + timedelta(days=day)
+                file.write(f"{date:%Y-%m-%d},{color},{size},{'yes' if color == 'red' or size > 1 else 'no'}\n")

@@ -43,6 +43,7 @@ def test_jobs_that_cannot_be_done_fail_with_a_reason_and_the_next_is_done(
     places: Places, jobs: Jobs, order: Callable[..., Order]
 ) -> None:
     wrong = jobs.ask(order("wrong", "training.epoks=3"))
+    one_class = jobs.ask(order("one_class", "data.path=" + one_class_of(places.jobs.with_name("shop.csv"))))
     missing = jobs.ask(order("missing", "data.path=/nowhere/at/all.csv"))
     sound = jobs.ask(order())
     seen = set()
@@ -52,6 +53,9 @@ def test_jobs_that_cannot_be_done_fail_with_a_reason_and_the_next_is_done(
 
     assert ended(jobs, wrong.id).state == "failed"
     assert "training.epoks: unknown key; did you mean 'epochs'?" in (jobs.get(wrong.id).error or "")
+    refused = ended(jobs, one_class.id)
+    assert (refused.state, refused.refusal, refused.result) == ("refused", "data", None)
+    assert "sold: class no has 1 in train, 0 in validation, 0 in test; at least 2" in (refused.error or "")
     assert ended(jobs, missing.id).state == "failed"
     assert "/nowhere/at/all.csv" in (jobs.get(missing.id).error or "")
     assert (done.state, done.attempts) == ("succeeded", 1)
@@ -62,6 +66,15 @@ def test_jobs_that_cannot_be_done_fail_with_a_reason_and_the_next_is_done(
     log = [line.text for line in jobs.lines(sound.id)]
     assert sum("epoch" in line for line in log) == 4
     assert {"starting TensorFlow", "exporting, quantizing, proving and timing"} & seen
+
+
+def one_class_of(path: Path) -> str:
+    """A table of what was sold alone, but for a row in the end."""
+    head, *rows = path.read_text().splitlines()
+    sold = [row for row in rows if row.endswith("yes")]
+    other = next(row for row in rows if row.endswith("no"))
+    path.with_name("sold.csv").write_text("\n".join([head, *sold, other, ""]))
+    return str(path.with_name("sold.csv"))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from contract.evidence import DataWarning
 from training.checking import duplicates, leak, order, quick, shift
 from training.checking.quick import Matrix
 from training.checking.same import is_target
-from training.errors import DataError
+from training.errors import DataRefused
 from training.init import column_names
 from training.init.profile import Profile, profile
 from training.rows import Indices
@@ -51,13 +51,13 @@ def warnings(
     each ascending, `pixels` [n, ...] the pictures of its rows. A column that the config does not name is one of a
     matrix of numbers.
 
-    Raises DataError: classes that cannot be learnt or measured, and features that are the target itself.
+    Raises DataRefused: classes that cannot be learnt or measured, and features that are the target itself.
     """
     target = str(config.data.target)
     sections = _sections(config, table, target)
     lacking = _class_problems(config, table[target], parts) if whole else ()
     if problems := [*lacking, *_same_problems(config, table, sections, target)]:
-        raise DataError(config.data.source, problems)
+        raise DataRefused(config.data.source, problems)
     learnt = table.take(pa.array(parts[0]))
     profiles = {name: profile(name, learnt[name]) for name in sections}
     columns = chain.from_iterable(

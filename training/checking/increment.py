@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from contract.manifest import Bins, CategoryFeature, Manifest, NumberBins
 from training.checking.copies import Copies
 from training.checking.quick import category_codes
-from training.errors import DataError
+from training.errors import DataRefused, NothingNew
 from training.sections import TimeSplit, TrainingConfig
 from training.sources.columns import as_float32, plain, value_counts
 from training.sources.moments import Extent, moment, said
@@ -69,14 +69,14 @@ def is_watched(config: TrainingConfig) -> bool:
 
 def check(config: TrainingConfig, table: pa.Table, times: Times, known: Known, production: Manifest | None) -> None:
     """`table` is the rows or an even sample of them, with a column for each feature and the target, `times` when they
-    are, int64 [n] microseconds. Raises DataError with everything that cannot be true of the new rows, or when there is
-    none. Nothing is said where no version serves that knows how new its rows were."""
+    are, int64 [n] microseconds. Raises DataRefused with everything that cannot be true of the new rows, NothingNew when
+    there is none. Nothing is said where no version serves that knows how new its rows were."""
     asked = config.data.increment == "check" and is_watched(config)
     if not asked or production is None or production.data.newest is None or production.task != config.task:
         return
     seen_until = moment(production.data.newest)
     if problem := _nothing_new(config, known, seen_until, production):
-        raise DataError(config.data.source, [problem])
+        raise NothingNew(config.data.source, [problem])
     new = times > seen_until
     problems = [*_copies(known, seen_until)]
     if np.count_nonzero(new) >= FEWEST_ROWS:
@@ -85,7 +85,7 @@ def check(config: TrainingConfig, table: pa.Table, times: Times, known: Known, p
     if problems:
         told = f"the {np.count_nonzero(new):,} rows after {said(seen_until)}" if new.any() else "the rows"
         against = f"{production.name}/{production.version}"
-        raise DataError(f"{told} cannot be true, by what {against} learnt from", [*problems, ACCEPT])
+        raise DataRefused(f"{told} cannot be true, by what {against} learnt from", [*problems, ACCEPT])
 
 
 def _nothing_new(config: TrainingConfig, known: Known, seen_until: int, production: Manifest) -> str | None:

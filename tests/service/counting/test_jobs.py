@@ -102,8 +102,8 @@ def test_a_job_from_its_wish_to_its_end(serve: Serve, path: Path, table: Jobs) -
     assert value(found, "hornpipe_job_ended_total", model=NAME, state="succeeded") == 1
     assert total(found, "hornpipe_job_ended_total") == 1
     assert value(found, "hornpipe_job_attempts_total", model=NAME, state="succeeded") == 1
-    assert value(found, "hornpipe_job_in_a_row", model=NAME, state="succeeded") == 1
-    assert value(found, "hornpipe_job_in_a_row", model=NAME, state="failed") == 0
+    assert value(found, "hornpipe_job_in_a_row", model=NAME, state="succeeded", refusal="") == 1
+    assert value(found, "hornpipe_job_in_a_row", model=NAME, state="failed", refusal="") == 0
     assert value(found, "hornpipe_job_last_success_timestamp_seconds", model=NAME) == ended
     assert value(found, "hornpipe_job_seconds_total", model=NAME, state="succeeded") == pytest.approx(
         ended - job.started_at, abs=2e-3
@@ -115,8 +115,11 @@ def test_counters_go_on_after_a_restart_and_after_rows_are_gone(serve: Serve, pa
         table.ask(order(NAME))
         job = table.claim("w", LEASE)
         assert job is not None
-        table.end(job, state)
-    before = {key: each for key, each in fresh(serve(jobs_file=path)).items() if key[0].endswith("_total")}
+        table.end(job, state, refusal="nothing_new" if state == "refused" else None)
+    found = fresh(serve(jobs_file=path))
+    for refusal, jobs in (("gate", 0), ("data", 0), ("nothing_new", 1)):
+        assert value(found, "hornpipe_job_in_a_row", model=NAME, state="refused", refusal=refusal) == jobs
+    before = {key: each for key, each in found.items() if key[0].endswith("_total")}
     file = sqlite3.connect(path)
     with file:
         file.execute("DELETE FROM job")

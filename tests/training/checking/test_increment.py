@@ -13,7 +13,7 @@ import pytest
 from contract.histogram import fit_inputs
 from contract.manifest import DataFacts, DriftBaseline, Manifest
 from training import config, data
-from training.errors import DataError
+from training.errors import DataRefused, NothingNew
 
 FEW = 8  # of so many flights one
 SPANS = 'split={by="time", column="date", validation="14d", test="28d"}'
@@ -62,9 +62,10 @@ def version(folder: Path, *overrides: str) -> Manifest:
     )
 
 
-def refusal(folder: Path, production: Manifest, *overrides: str) -> str:
-    with pytest.raises(DataError) as caught:
+def refusal(folder: Path, production: Manifest, *overrides: str, error: type[DataRefused] = DataRefused) -> str:
+    with pytest.raises(DataRefused) as caught:
         data.prepare(checked(folder, *overrides), production=production)
+    assert type(caught.value) is error
     return str(caught.value)
 
 
@@ -156,9 +157,11 @@ def test_nothing_new_is_refused_unless_something_else_is_asked_for(months: list[
     pq.write_table(months[8].slice(0, 0), tmp_path / "2013-09.parquet")
 
     assert "nothing new to learn: no row is newer than 2013-08-31, the newest that flights/3" in refusal(
-        tmp_path, production
+        tmp_path, production, error=NothingNew
     )
-    assert "nothing new" in refusal(tmp_path, production, "gate.margin=0.1", 'promotion={policy="direct"}')
+    assert "nothing new" in refusal(
+        tmp_path, production, "gate.margin=0.1", 'promotion={policy="direct"}', error=NothingNew
+    )
     data.prepare(checked(tmp_path, "training.seed=7"), production=production)
     data.prepare(checked(tmp_path, "data.increment=accept"), production=production)
 
