@@ -63,14 +63,14 @@ def test_the_shifts_are_as_large_as_is_said() -> None:
     assert chi_square(3, CRITICAL_Z) / 200 < 0.25  # so that not chance but size decides
 
 
-def bins(kind: str, rates: dict[str, float], baseline: dict[str, float]) -> list[dict[str, str]]:
+def bins(kind: str, rates: dict[str, float], baseline: dict[str, float], learnt: int = 10000) -> list[dict[str, str]]:
     level = "feature" if kind == "input" else "output"
     labels = {**M, level: "x"}
     return [
         *(series(f"hornpipe_{kind}_bin_total", f"0+{rate}x3000", **labels, bin=b) for b, rate in rates.items()),
         *(series(f"hornpipe_{kind}_baseline_ratio", f"{ratio}x3000", **labels, bin=b) for b, ratio in baseline.items()),
-        series("hornpipe_baseline_rows", "10000x3000", **M),
-        series("hornpipe_output_baseline_rows", "10000x3000", **M),
+        series("hornpipe_baseline_rows", f"{learnt}x3000", **M),
+        series("hornpipe_output_baseline_rows", f"{learnt}x3000", **M),
     ]
 
 
@@ -90,22 +90,46 @@ def same_output() -> list[Case]:
 
 
 def missing_inputs() -> list[Case]:
-    alert, who = "HornpipeMissingInputs", {**M, "feature": "x", "severity": "warning"}
+    """`rate` of `rows` a minute are so, over 70 minutes; or over a day and a half."""
+    alert = "HornpipeMissingInputs"
 
-    def surge(name: str, bin_: str, rate: float, before: float, *firing: str, rows: float = 100) -> Case:
-        given = bins("input", {"a": rows - rate, bin_: rate}, {"a": 1 - before, bin_: before})
-        return Case(alert, name, given, "70m", [{**who, "bin": each} for each in firing])
+    def surge(
+        name: str,
+        bin_: str,
+        rate: float,
+        before: float,
+        *windows: str,
+        rows: float = 100,
+        days: bool = False,
+        learnt: int = 10000,
+        unloaded: bool = False,
+    ) -> Case:
+        every = 60 if days else 1
+        given = bins("input", {"a": (rows - rate) * every, bin_: rate * every}, {"a": 1 - before, bin_: before}, learnt)
+        given += [LOADED] * (not unloaded)
+        who = [{**M, "feature": "x", "bin": bin_, "severity": "warning", "window": window} for window in windows]
+        return Case(alert, name, given, "36h" if days else "70m", who, "1h" if days else "1m")
 
     return [
-        surge("is missing", "missing", 10, 0.01, "missing"),
-        surge("is unseen", "unseen", 10, 0.01, "unseen"),
-        surge("is no number", "non_finite", 10, 0.01, "non_finite"),
+        surge("is missing", "missing", 10, 0.01, "1h"),
+        surge("is unseen", "unseen", 10, 0.01, "1h"),
+        surge("is no number", "non_finite", 10, 0.01, "1h"),
         surge("not if it always was", "missing", 10, 0.1),
         surge("not a little more", "missing", 5, 0.01),
         surge("not of another bin", "above", 50, 0.01),
         surge("not of few rows", "missing", 0.3, 0.01, rows=1),
         surge("not what chance may do to few rows", "missing", 0.4, 0.1, rows=2),
-        surge("what chance may not do to few rows", "missing", 1.2, 0.1, "missing", rows=2),
+        surge("what chance may not do to few rows", "missing", 1.2, 0.1, "1h", rows=2),
+        surge("not what chance may have done to few rows of training", "missing", 45, 0.3, learnt=100),
+        surge("not of a version that is gone", "missing", 10, 0.01, unloaded=True),
+        surge("a day of few rows is missing", "missing", 0.3, 0.01, "24h", rows=1, days=True),
+        surge("a day of few rows is unseen", "unseen", 0.3, 0.01, "24h", rows=1, days=True),
+        surge("a day of few rows is no number", "non_finite", 0.3, 0.01, "24h", rows=1, days=True),
+        surge("the hour's alone where there are many", "missing", 10, 0.01, "1h", days=True),
+        surge("not a little more over a day", "missing", 0.05, 0.01, rows=1, days=True),
+        surge("not of another bin over a day", "above", 0.3, 0.01, rows=1, days=True),
+        surge("not of a day with hardly any rows", "missing", 0.03, 0.01, rows=0.06, days=True),
+        surge("not of a version that is gone, over a day", "missing", 0.3, 0.01, rows=1, days=True, unloaded=True),
     ]
 
 
@@ -295,12 +319,16 @@ CASES = [
 ]
 
 
-def needed(alert: str) -> list[str]:
+def needed(case: Case) -> list[str]:
     """The groups that the alert is in and is made of; the others only take time."""
     for group in ("hornpipe-service-alerts", "hornpipe-job-alerts"):
-        if alert in {rule["alert"] for rule in GROUPS[group]}:
+        if case.alert in {rule["alert"] for rule in GROUPS[group]}:
             return [group]
-    days = [] if alert in ("HornpipeSameOutput", "HornpipeMissingInputs") else ["hours", "drift-24h", "drift-7d"]
+    days = ["hours", "drift-24h", "drift-7d"]
+    if case.alert == "HornpipeSameOutput":
+        days = []
+    elif case.alert == "HornpipeMissingInputs":
+        days = days[:2] if case.every == "1h" else []
     return [f"hornpipe-{name}" for name in ("baseline", "drift-1h", *days, "drift-alerts")]
 
 
@@ -308,7 +336,7 @@ def needed(alert: str) -> list[str]:
 def test_alert(tmp_path: Path, case: Case) -> None:
     expression = rings(case.alert, case.at, *case.firing)
 
-    given, every, groups = case.given, case.every, needed(case.alert)
+    given, every, groups = case.given, case.every, needed(case)
 
     assert evaluate(tmp_path, given, step=every, every=every, expressions=[expression], groups=groups) == ""
 
