@@ -18,8 +18,8 @@ from contract.promotion import Margins, Promotion
 from contract.quality_interval import measured
 from contract.routing import Canary
 from service.canary.decision import GoBack, GoOn, Trial, decide
-from service.canary.evidence import Evidence, Moments, Pairs, Side
-from service.canary.measures import ALPHA, Labelled, measures
+from service.canary.evidence import Evidence, Moments, Pairs, Side, total
+from service.canary.measures import ALPHA, LEAST_FAILED, Labelled, measures
 
 DAY = 86_400
 BINS = 12
@@ -66,6 +66,8 @@ EQUAL = Kind("equal")
 STRICT = Margins(errors=0.0, latency=1.0, distribution=1e-9, disagreement=0.1, quality=0.0)
 WORSE = (
     Kind("2% more requests fail", errors=0.02),
+    Kind("3% more requests fail", errors=0.03),
+    Kind("5% more requests fail", errors=0.05),
     Kind("10% more requests fail", errors=0.1),
     Kind("every request fails", errors=1.0),
     Kind("a run takes twice as long", slower=2.0),
@@ -108,12 +110,12 @@ def run(setup: Setup, kind: Kind, seed: int) -> End:
     """One canary, from the beginning of a day until it serves, goes back, or the day ends."""
     day, policy = Day(setup, kind, seed), setup.policy
     percent: float | None = policy.steps[0]
-    began, before = 0.0, Side()
-    asked = 0
+    began, asked = 0.0, 0
+    before: list[Evidence] = []
     while percent is not None:
         step = _Step(day, setup, percent, began, before)
         for now, evidence, quality in step.looks():
-            found = measures(evidence, policy.margins, len(policy.steps), quality)
+            found = measures(evidence, policy.margins, len(policy.steps), quality, before=before)
             trial = Trial("made-up", 1, Canary(version=2, percent=percent), BEGAN, BEGAN + timedelta(seconds=began))
             decided = decide(trial, policy, evidence, found, BEGAN + timedelta(seconds=now))
             if isinstance(decided, GoBack):
@@ -121,7 +123,7 @@ def run(setup: Setup, kind: Kind, seed: int) -> End:
                 return End("back", now, asked + evidence.canary.requests, worse)
             if isinstance(decided, GoOn):
                 asked += evidence.canary.requests
-                before = before.plus(evidence.production) if percent < 100 else before
+                before.append(evidence)
                 percent, began = decided.percent, now
                 break
         else:
@@ -132,8 +134,9 @@ def run(setup: Setup, kind: Kind, seed: int) -> End:
 class _Step:
     """Sums over the requests of a step, at each second."""
 
-    def __init__(self, day: Day, setup: Setup, percent: float, began: float, before: Side) -> None:
-        self.setup, self.percent, self.before = setup, percent, before
+    def __init__(self, day: Day, setup: Setup, percent: float, began: float, before: list[Evidence]) -> None:
+        self.setup, self.percent, self.steps_before = setup, percent, before
+        self.before = total(before).production
         first = int(np.searchsorted(day.at, began))
         self.day, self.first = day, first
         self.at = day.at[first:]
@@ -184,6 +187,9 @@ class _Step:
             base, failed = np.full_like(ours, max(1, self.before.requests)), np.full(ours.shape, self.before.failed)
             took = np.full(ours.shape, moments.mean * moments.count)
         worse = now["failed"][theirs] / least - failed / base > margins.errors
+        if self.percent < 100:
+            worse |= any(_excess(each) > margins.errors for each in self.steps_before)
+            worse &= now["failed"][theirs] + total(self.steps_before).canary.failed >= LEAST_FAILED
         worse |= now["seconds"][theirs] / least - took / base > math.log(margins.latency)
         worse |= now["disagreed"][theirs] / least > margins.disagreement
         p = (now["bins"][theirs] + 0.5) / (least[:, None] + BINS / 2)
@@ -203,9 +209,10 @@ class _Step:
                 production=Side(bins=_whole(sums["pair"][theirs])),
                 canary=Side(bins=_whole(sums["bins"][theirs])),
             )
-        if self.percent >= 100:
+        beside = self.percent < 100
+        if not beside:
             production = self.before.model_copy(update={"bins": ()})
-        return Evidence(production=production, canary=canary, pairs=pairs)
+        return Evidence(production=production, canary=canary, pairs=pairs, beside=beside)
 
     def _side(self, side: int, count: int) -> Side:
         if not count:
@@ -252,6 +259,11 @@ def _bursts(random: np.random.Generator) -> Floats:
     for start in random.integers(0, len(found) - 5, 6):
         found[start : start + 5] = 1
     return found
+
+
+def _excess(step: Evidence) -> float:
+    ours, theirs = step.production, step.canary
+    return theirs.failed / max(1, theirs.requests) - ours.failed / max(1, ours.requests)
 
 
 def _apart(auc: float) -> float:

@@ -21,9 +21,10 @@ class Margins(_Section):
     """How much worse than production a canary may be, on the same hours' traffic, beyond what chance explains.
 
     `errors` is a difference of the shares of requests that fail; `latency` a ratio of the times that runs of the model
-    take (geometric means, at the same numbers of rows); `distribution` the PSI of the outputs between the two;
-    `disagreement` the share of rows whose label (or value, beyond its interval) differs; `quality` how far the headline
-    metric by labels may fall, of an error such as RMSE as a share of production's.
+    take (geometric means, at the same numbers of rows); `distribution` the PSI of the outputs from what the gate makes
+    expect; `disagreement` the share of rows whose label (or value, beyond its interval) differs, beyond what the gate
+    makes expect; `quality` how far the headline metric by labels may fall, of an error such as RMSE as a share of
+    production's.
     """
 
     errors: float = Field(default=0.005, ge=0)

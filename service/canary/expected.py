@@ -43,21 +43,22 @@ def as_seen(counts: Sequence[int], table: Sequence[Sequence[int]]) -> Expected |
         return None
     known, rows = as_production(counts), seen.sum(axis=1) + PRIOR
     conditional = (seen + PRIOR * np.eye(len(seen))) / rows[:, None]
-    return Expected(known.shares @ conditional, _worth(known, rows))
+    effective = _effective(known.shares, rows)
+    return Expected(known.shares @ conditional, 1 / (1 / effective + 1 / known.rows))  # production's answers are chance
 
 
 def disagreement(counts: Sequence[int], seen: Difference) -> Expected | None:
-    """The share of rows on which the two disagree, as a table of one number."""
+    """The share of rows on which the two disagree, as a table of one number: of these very rows, so that only what the
+    gate saw is chance."""
     rows = np.array(seen.bins, np.float64).sum(axis=1)
     if len(rows) != len(counts) or not sum(counts):
         return None
-    known = as_production(counts)
-    share = known.shares @ (np.array(seen.disagreed) / np.maximum(rows, 1))
-    return Expected(np.array([share]), _worth(known, rows + PRIOR))
+    shares = as_production(counts).shares
+    usual = shares @ (np.array(seen.disagreed) / np.maximum(rows, 1))
+    return Expected(np.array([usual]), _effective(shares, rows + PRIOR))
 
 
-def _worth(known: Expected, rows: Shares) -> float:
-    """Of the gate's rows, weighted so that their bins are as frequent as now, the effective number (Kish, Survey
-    Sampling, 1965, section 11.7); with chance in what production answers now on top."""
-    effective = 1 / float((known.shares**2 / rows).sum())
-    return 1 / (1 / effective + 1 / known.rows)
+def _effective(shares: Shares, rows: Shares) -> float:
+    """How many rows the gate's are worth, weighted so that their bins are as frequent as now (Kish, Survey Sampling,
+    1965, section 11.7)."""
+    return 1 / float((shares**2 / rows).sum())

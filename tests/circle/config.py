@@ -1,8 +1,7 @@
 """The training config that goes round: small, so that a job takes half a minute, with all that a circle needs.
 
-The month is no feature, as the doctor advises. A model that has never seen September makes what it likes of it, and its
-successor is then rolled back because its answers are others: that is a canary's work, and not what is tried here. For
-the same reason the two may differ in distribution by more than usual; labels and latency stay as narrow as they are.
+The month is no feature, as the doctor advises: it only says when a row came about. What a canary may differ by is the
+default: a version that has learnt from autumn answers otherwise, and the gate has seen how.
 """
 
 from pathlib import Path
@@ -69,9 +68,6 @@ policy = "canary"
 steps = [5, 25, 100]
 min_requests = 100
 min_minutes = 0.05
-
-[promotion.margins]
-distribution = 2.0      # who is asked for by drift answers otherwise than who has drifted; here the PSI is 1
 """
 
 
