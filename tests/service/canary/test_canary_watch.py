@@ -4,11 +4,12 @@ import threading
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from contract import introduction, routing
 from contract.bundle import Bundle
-from service.canary import files, watch
+from service.canary import files, watch, watched
 from tests import sums
 from tests.conftest import Serve, serving
 from tests.service.canary import trials
@@ -121,6 +122,67 @@ def test_each_that_is_worse_goes_back_with_the_evidence(
     assert measure in last.why
     assert bool(traffic.failures) == (kind == "failing")
     assert routing.read(models, NAME).production == 1
+
+
+@pytest.mark.parametrize(("kind", "against", "serves"), [("half", 1, True), ("half", 7, False), ("wrong", 1, False)])
+def test_one_that_answers_as_the_gate_has_seen_comes_to_serve_and_no_other(
+    serve: Serve, models: Path, made: dict[str, Bundle], kind: str, against: int, serves: bool
+) -> None:
+    """The gate has judged half of each sum beside version 1, or beside another version."""
+    verdict = trials.halves(made["production"], against)
+    trials.put(made[kind], models, verdict, steps=[50.0, 100.0], min_requests=300)
+    introduce(models, 2)
+    client = serve()
+
+    with Traffic(client) as traffic:
+        wait_until(lambda: routing.read(models, NAME).canary is None, "it serves, or has gone back", 60)
+
+    assert traffic.failures == []
+    assert (routing.read(models, NAME).production == 2) == serves
+    last = trials.history(models)[-1]
+    assert last.why.startswith("no worse than version 1" if serves else ("distribution: ", "disagreement: "))
+
+
+def test_one_that_only_labels_can_tell_goes_back_once_they_come(
+    serve: Serve, models: Path, made: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers lie within production's intervals, and are twice as far from what turned out to be true."""
+    monkeypatch.setattr(watched, "LABELS_SECONDS", 0.1)
+    trials.put(made["off"], models, steps=[50.0, 100.0], min_requests=10_000)
+    introduce(models, 2)
+    client = serve(predictions_dir=tmp_path / "kept")
+    wait_until(lambda: trial_of(client) is not None, "it is looked at")
+
+    feedback = answered(client, sums.rows(1000, seed=6))
+    wait_until(lambda: asked(client) >= 30, "it is compared")
+    before = measures_of(client)
+    client.post("/feedback", json=feedback).raise_for_status()
+    wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back", 60)
+
+    assert [name for name, each in before.items() if each["worse"]] == []
+    assert before["quality"]["certain"] is None
+    assert before["disagreement"]["excess"] == 0
+    last = trials.history(models)[-1]
+    assert (last.action, last.by) == ("canary_off", watch.BY)
+    assert last.why.startswith("quality: rmse is 1.0")
+
+
+def answered(client: httpx.Client, rows: list[dict[str, float]]) -> list[dict[str, object]]:
+    """Ten rows a request; then what was true of them, which is their sum and some chance."""
+    chance = np.random.default_rng(7).normal(0, 0.5, len(rows))
+    found: list[dict[str, object]] = []
+    for first in range(0, len(rows), 10):
+        some = rows[first : first + 10]
+        told = client.post("/predict", json={"instances": some}).raise_for_status().json()
+        for i, row in enumerate(some):
+            truth = sum(row.values()) + chance[first + i]
+            found.append({"request_id": told["request_id"], "row": i, "label": truth})
+    return found
+
+
+def measures_of(client: httpx.Client) -> dict[str, dict[str, object]]:
+    told = client.get(f"/models/{NAME}").raise_for_status().json()["trial"]
+    return {each["name"]: each for each in told["measures"]}
 
 
 def test_a_restart_in_the_middle_goes_on_where_it_was(models: Path, made: dict[str, Bundle]) -> None:

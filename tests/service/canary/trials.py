@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from contract import bundle, routing
+from contract.answered import difference
 from contract.bundle import Bundle
+from contract.evidence import Verdict
 from contract.features import Encoder
 from contract.manifest import NumberFeature, RegressionOutput
 from contract.routing import Event
@@ -19,6 +21,8 @@ from tests import kinds, sums
 NAME = sums.NAME
 OUTPUT = RegressionOutput(minimum=0.0, maximum=300.0, half_width=1.0)
 FIELDS = ("a", "b", "c")
+# Within what production's interval allows, so that only labels can tell.
+OFF = 0.9
 # Of this value on the one that fails answers what is no number.
 FAILS_FROM = 50.0
 
@@ -41,17 +45,27 @@ def make(models: Path) -> dict[str, Bundle]:
     return {
         "production": _published(models, "production", plain),
         "wrong": _published(models, "wrong", lambda entry: 300.0 - plain(entry)),
+        "off": _published(models, "off", lambda entry: plain(entry) + OFF),
+        "half": _published(models, "half", lambda entry: plain(entry) / 2),
         "failing": _published(models, "failing", failing),
         "slow": _published(models, "slow", slow),
     }
 
 
-def put(source: Bundle, models: Path, **promotion: object) -> Bundle:
+def halves(production: Bundle, against: int) -> Verdict:
+    """What the gate says of one that answers half as much as production and is right: by addition."""
+    known = np.array([sum(row.values()) for row in sums.rows(2000, seed=8)], np.float32)
+    manifest = production.manifest
+    seen = difference(manifest, manifest, {OUTPUT.name: known}, {OUTPUT.name: known / 2})
+    return Verdict(passed=True, against=against, reasons=(), difference=seen)
+
+
+def put(source: Bundle, models: Path, verdict: Verdict | None = None, **promotion: object) -> Bundle:
     """Publish it as the next version of sums, with this [promotion] in its config."""
     given = {"policy": "canary", "min_minutes": 0.0, "min_requests": 30} | promotion
     with bundle.staged(models, NAME) as staging:
         shutil.copytree(source.path, staging, dirs_exist_ok=True)
-        update = {"name": NAME, "config": {"promotion": given}}
+        update = {"name": NAME, "config": {"promotion": given}, "verdict": verdict}
         return bundle.publish(staging, lambda version: source.manifest.model_copy(update=update | {"version": version}))
 
 
