@@ -53,20 +53,7 @@ class Application:
     async def _live(self, receive: Receive, send: Send) -> None:
         """ASGI's lifespan protocol."""
         await receive()
-        # By now every route is declared. Models load in the background: /healthz answers at once.
-        self.state.metrics.prepare(NO_MODEL)
-        self.state.windows.restore()
-        if self.state.kept is not None:
-            self.state.kept.start()
-        running = [self.state.registry.watch(), self._prepare(), self.state.windows.run(), self.state.quality.run()]
-        running.append(self.state.canaries.run())
-        if self.state.jobs is not None:
-            running.append(self.state.jobs.run())
-        if self.state.retraining is not None:
-            running.append(self.state.retraining.run())
-        tasks = [asyncio.create_task(each) for each in running]
-        for task in tasks:
-            task.add_done_callback(_log_death)
+        tasks = self._begin()
         lag = LoopLag(self.state.metrics.late)
         lag.start()
         await send({"type": "lifespan.startup.complete"})
@@ -76,19 +63,38 @@ class Application:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await self.state.windows.close()
-        self.state.quality.close()
-        await self.state.canaries.close()
-        if self.state.jobs is not None:
-            self.state.jobs.close()
-        if self.state.retraining is not None:
-            self.state.retraining.close()
-        self.state.registry.close()
-        self.state.inference.close()
-        if self.state.kept is not None:
-            await asyncio.to_thread(self.state.kept.close)
-        await asyncio.to_thread(self.state.front.journal.close)
+        await self._close()
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _begin(self) -> "list[asyncio.Task[None]]":
+        """By now every route is declared. Models load in the background: /healthz answers at once."""
+        state = self.state
+        state.metrics.prepare(NO_MODEL)
+        state.windows.restore()
+        if state.kept is not None:
+            state.kept.start()
+        optional = (state.jobs, state.retraining)
+        running = [state.registry.watch(), self._prepare(), state.windows.run(), state.quality.run()]
+        running += [state.canaries.run(), *(each.run() for each in optional if each is not None)]
+        tasks = [asyncio.create_task(each) for each in running]
+        for task in tasks:
+            task.add_done_callback(_log_death)
+        return tasks
+
+    async def _close(self) -> None:
+        """First who looks at what is counted, then what answers, then what is written of the answers."""
+        state = self.state
+        await state.windows.close()
+        state.quality.close()
+        await state.canaries.close()
+        for each in (state.jobs, state.retraining):
+            if each is not None:
+                each.close()
+        state.registry.close()
+        state.inference.close()
+        if state.kept is not None:
+            await asyncio.to_thread(state.kept.close)
+        await asyncio.to_thread(state.front.journal.close)
 
     async def _prepare(self) -> None:
         """Import what is not needed for predictions, once they can be had."""
