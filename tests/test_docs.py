@@ -96,15 +96,43 @@ def test_the_guide_names_every_section_of_the_config() -> None:
     assert {f"`[{name}]`" for name in sections} | {"`[[checks]]`"} <= set(re.findall(r"`\[+\w+\]+`", guide))
 
 
-@pytest.mark.parametrize("path", sorted(Path("docs").glob("*.md")), ids=str)
-def test_links_of_the_guides(path: Path) -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-        assert (path.parent / link).exists(), link
+PAGES = [*ROOT.glob("*.md"), *(path for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*.md"))]
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", README))))
-def test_links(link: str) -> None:
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize("path", sorted(PAGES), ids=str)
+def test_links(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if not link.startswith("https://"):
+            file, _, anchor = link.partition("#")
+            there = path.parent / file if file else path
+            assert there.exists(), link
+            assert not anchor or anchor in anchors(there.read_text()), link
+
+
+def anchors(page: str) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_speed_that_is_claimed_was_measured() -> None:
+    """The row of flights, and what is made of it where the README begins."""
+    measured = Path("benchmarks/RESULTS.md").read_text().split("\n## flights: one row")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in measured.splitlines() if line.startswith("|")]
+    of = {row[0].strip(): row for row in rows if row[1].strip() == "32"}
+    ours, *theirs = (of[name] for name in ("hornpipe", "Triton, Python backend", "MLServer", "BentoML"))
+    claims = README.split("\n## ")[0]
+    times = re.search(r"(\d+) times .* (\d+) times .* (\d+) times ", claims.replace("\n", " "))
+    (told,) = [row for row in table("Speed") if row[0].startswith("flights, one row")]
+
+    assert [told[1], told[2], told[3], told[5]] == [row[2].strip() for row in (ours, *theirs)]
+    assert times is not None
+    assert [int(each) for each in times.groups()] == [int(per_second(ours) / per_second(row)) for row in theirs]
+    assert all(f" {round(float(row[4]))}" in claims for row in (ours, *theirs))
+
+
+def per_second(row: list[str]) -> float:
+    return float(row[2].replace(",", ""))
 
 
 def test_the_config_shown_is_valid() -> None:
