@@ -45,7 +45,7 @@ class Process:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_sigterm_says_not_ready_drains_and_exits_with_0(start: Start, row: dict[
         wait_until(lambda: process.status("/readyz") == 503, "it says that it is not ready")
         asked_while_draining = traffic.outcomes[1]
         wait_until(lambda: traffic.outcomes[1] > asked_while_draining, "it answers on meanwhile")
-        assert process.process.wait(timeout=30) == 0
+        assert process.process.wait(timeout=120) == 0
 
     # A connection that is closed between two requests is how every server ends; a request begun is answered.
     assert set(traffic.outcomes) <= {1, "ConnectError", "RemoteProtocolError", "ReadError", "WriteError"}
@@ -161,7 +161,7 @@ def test_it_stops_at_once_when_idle(start: Start, sent: signal.Signals) -> None:
     process = start()
     process.process.send_signal(sent)
 
-    assert process.process.wait(timeout=10) == 0
+    assert process.process.wait(timeout=120) == 0
     assert "Traceback" not in process.log.read_text()
 
 
@@ -197,7 +197,7 @@ def test_a_client_that_goes_away_half_way_disturbs_nobody(start: Start, row: dic
 def test_a_wrong_setting_ends_it_with_2_and_a_sentence(start: Start, settings: dict[str, str], message: str) -> None:
     process = start(ready=False, **settings)
 
-    assert process.process.wait(timeout=60) == 2
+    assert process.process.wait(timeout=120) == 2
     assert message in process.log.read_text()
     assert "Traceback" not in process.log.read_text()
 
@@ -206,5 +206,5 @@ def test_a_port_that_is_taken_ends_it_with_3(start: Start) -> None:
     first = start()
     second = start(ready=False, PORT=first.port)
 
-    assert second.process.wait(timeout=30) == 3
+    assert second.process.wait(timeout=120) == 3
     assert "address already in use" in second.log.read_text()

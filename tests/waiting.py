@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 90.0) -> None:
     """Raises AssertionError that says what did not come about."""
     ends = time.monotonic() + seconds
     while not condition():
