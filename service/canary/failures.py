@@ -22,9 +22,11 @@ Floats = NDArray[np.float64]
 RATES = np.geomspace(1e-4, 0.3, 7)
 GAINS = np.array([0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.9])
 # Of rates; a bet on certainty loses everything at once.
-LEAST, MOST = 1e-6, 0.999
-_HALVINGS = 30
-_LOOKS = 14
+MOST = 0.999
+# Rates and differences are looked for between this and one, by halving their logarithms.
+LEAST = 1e-4
+_HALVINGS = 16
+_LOOKS = 12
 
 
 class Counted(NamedTuple):
@@ -43,11 +45,11 @@ def excess(steps: Sequence[Counted], alpha: float) -> float:
         return 0.0
     counts = np.array(both, np.float64)
     needed = float(np.log(1 / alpha))
-    low, high = 0.0, 1.0
+    low, high = LEAST, 1.0
     if winnings(counts, low) < needed:
         return 0.0
     for _ in range(_LOOKS):
-        middle = (low + high) / 2
+        middle = (low * high) ** 0.5
         low, high = (middle, high) if winnings(counts, middle) >= needed else (low, middle)
     return low
 
@@ -58,7 +60,7 @@ def winnings(counts: Floats, allowed: float) -> float:
     after = np.minimum(before + after, MOST)
     production, broken, canary, failed = (counts[:, i, None] for i in range(4))
     nearest = _nearest(before, after, canary / (production + canary), allowed)
-    beside = np.clip(nearest + allowed, LEAST, MOST)
+    beside = np.minimum(nearest + allowed, MOST)
     logs = (
         failed * np.log(after / beside)
         + (canary - failed) * np.log((1 - after) / (1 - beside))
@@ -75,8 +77,8 @@ def _nearest(before: Floats, after: Floats, share: Floats, allowed: float) -> Fl
     low = np.broadcast_to(before, (len(share), len(before))).copy()
     high = np.maximum(np.broadcast_to(after - allowed, low.shape), low).copy()
     for _ in range(_HALVINGS):
-        rate = (low + high) / 2
-        beside = np.clip(rate + allowed, LEAST, MOST)
+        rate = np.sqrt(low * high)
+        beside = np.minimum(rate + allowed, MOST)
         slope = share * (beside - after) / (beside * (1 - beside)) + (1 - share) * (rate - before) / (rate * (1 - rate))
         low, high = np.where(slope < 0, rate, low), np.where(slope < 0, high, rate)
     return low

@@ -69,4 +69,4 @@ def test_the_nearest_pair_is_the_one_of_least_divergence(before: float, after: f
     best = optimize.minimize_scalar(divergence, bounds=(1e-7, 0.99), method="bounded", options={"xatol": 1e-10}).x
     found = _nearest(np.array([before]), np.array([after]), np.array([[share]]), MARGIN)
 
-    assert found[0, 0] == pytest.approx(best, abs=1e-5)
+    assert found[0, 0] == pytest.approx(best, rel=1e-3)
