@@ -45,6 +45,23 @@ def test_the_encoding_is_the_papers() -> None:
     np.testing.assert_allclose(np.delete(missing, 1), np.delete(median, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-44, 1e-25, 1.0, 1e25, 1e37])
+def test_numbers_of_any_size_are_standardised(scale: float) -> None:
+    """The mass of an electron in kilograms, and a mole's count; what is smaller than float32 can divide by stays."""
+    from training.presets.tabular import NumberEncoding
+
+    numbers = np.random.default_rng(0).normal(3, size=(500, 1))
+    numbers[::7] = np.nan
+    values = (numbers * scale).astype(np.float32)
+    encoded = np.asarray(NumberEncoding.fitted(values, most_bins=8)(values))
+
+    assert np.isfinite(encoded).all()
+    if scale > 1e-38:
+        known = values[:, 0].astype(np.float64)
+        expected = (known - np.nanmean(known)) / np.nanstd(known)
+        np.testing.assert_allclose(encoded[~np.isnan(known), 0], expected[~np.isnan(known)], rtol=1e-4, atol=1e-4)
+
+
 def test_a_tabular_network_may_normalise_its_batches() -> None:
     import keras
 

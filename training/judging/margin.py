@@ -1,5 +1,7 @@
 """What a margin in the config is measured in."""
 
+import numpy as np
+
 from training.task import Labels, Task
 
 
@@ -10,4 +12,4 @@ def unit(task: Task, labels: Labels) -> float:
     margin is a share of the target's standard deviation on the rows that are compared: the error of whoever always
     answers the mean.
     """
-    return float(labels.std()) if task.name == "regression" else 1.0
+    return float(labels.std(dtype=np.float64)) if task.name == "regression" else 1.0

@@ -101,7 +101,8 @@ def monitored(task: Task, labels: Labels, scores: Scores) -> float:
             wide /= wide.sum(axis=1, keepdims=True)
             return float(log_loss(labels, wide, labels=np.arange(scores.shape[1])))
         case _:
-            return float(root_mean_squared_error(labels, scores))
+            # Squares of float32 are infinite from 1.8e19 on, and nothing below 3e-23.
+            return float(root_mean_squared_error(labels.astype(np.float64), scores.astype(np.float64)))
 
 
 def some(rows: Rows, count: int, task: Task) -> Rows:

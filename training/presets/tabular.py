@@ -13,6 +13,8 @@ from training.task import TaskName
 
 # A probability beyond which float32 cannot tell from 0 or 1 once it is a logit.
 SMALLEST = 1e-6
+# Below it the inverse of a float32 is infinite.
+LEAST_WIDTH = float(np.finfo(np.float32).tiny)
 
 
 @keras.saving.register_keras_serializable(package="hornpipe")
@@ -44,12 +46,12 @@ class NumberEncoding(keras.layers.Layer):  # type: ignore[misc]  # keras has no 
         """Medians, means, scales and quantiles of training rows, float32 [n, F]; at most `most_bins` a number."""
         edges = [quantiles(column, most_bins) for column in values.T]
         layer = cls(values.shape[1], sum(len(each) - 1 for each in edges), name=name)
-        deviation = np.nanstd(values, axis=0, dtype=np.float64)
+        deviation = [_deviation(column) for column in values.T]
         layer.median.assign(np.nanmedian(values, axis=0))
         layer.mean.assign(np.nanmean(values, axis=0, dtype=np.float64))
-        layer.scale.assign(1 / np.where(deviation > 0, deviation, 1))
+        layer.scale.assign(1 / np.array(deviation))
         layer.low.assign(np.concatenate([each[:-1] for each in edges]))
-        layer.inverse_width.assign(np.concatenate([1 / np.diff(each) for each in edges]))
+        layer.inverse_width.assign(np.concatenate([1 / np.maximum(np.diff(each), LEAST_WIDTH) for each in edges]))
         layer.number_of_bin.assign(np.repeat(np.arange(len(edges), dtype=np.int32), [len(each) - 1 for each in edges]))
         return layer
 
@@ -63,6 +65,12 @@ class NumberEncoding(keras.layers.Layer):  # type: ignore[misc]  # keras has no 
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "numbers": self.numbers, "bins": self.bins}
+
+
+def _deviation(column: NDArray[np.float32]) -> float:
+    """1 where there is none. In float64: NumPy's squares are of the array's type, whatever it is asked to sum them in."""
+    found = float(np.nanstd(column.astype(np.float64)))
+    return found if found > LEAST_WIDTH else 1.0
 
 
 def quantiles(column: NDArray[np.float32], most_bins: int) -> NDArray[np.float32]:
