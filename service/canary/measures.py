@@ -28,6 +28,9 @@ ALPHA = 0.01
 # Means are not judged by fewer.
 LEAST_RUNS = 50
 LEAST_LABELLED = 100
+# Of a margin, where production is of other hours: five minutes in which one request in twenty fails, or a machine that
+# others use, are then the canary's alone.
+ALONE_ERRORS, ALONE_LATENCY = 5.0, 2.0
 # Fewer failures may be one client's, who asks for the same again and again.
 LEAST_FAILED = 5
 # From so many pairs on, distributions are compared on rows that both have answered.
@@ -75,13 +78,13 @@ def measures(
 
 def errors(evidence: Evidence, before: Sequence[Evidence], margin: float, alpha: float, steps: int) -> Measure:
     """Of all steps together in which both were asked. Once all traffic is the canary's, what comes is compared with
-    production in the steps before: a burst of failures is then the canary's alone, so nothing is pooled with it."""
+    production in the steps before, by a margin several times as wide, and nothing is pooled with it."""
     if not evidence.canary.requests:
         return Measure(name="errors", margin=margin, words="no request has come to the canary")
     last = alpha / max(2, steps)
     if not evidence.beside:
         certain = _failures_alone(evidence, last)
-        return _errors(evidence.production, evidence.canary, certain, margin)
+        return _errors(evidence.production, evidence.canary, certain, ALONE_ERRORS * margin)
     pooled = [*before, evidence]
     ours, theirs = total(pooled).production, total(pooled).canary
     counted = [Counted(*_asked(each.production), *_asked(each.canary)) for each in pooled]
@@ -125,7 +128,7 @@ def latency(evidence: Evidence, margin: float, alpha: float) -> Measure:
         )
     )
     certain = math.exp(now - before - quantile(whole, alpha) * error)
-    allowed = max(margin, 1 + LEAST_SECONDS / math.exp(before))
+    allowed = max(margin if evidence.beside else margin**ALONE_LATENCY, 1 + LEAST_SECONDS / math.exp(before))
     words = (
         f"a run took {_time(math.exp(now))}, production's of as many rows {_time(math.exp(before))}: at least "
         f"{max(0.0, certain):.2f} times as long over {runs} runs, and {allowed:.2f} times may be"

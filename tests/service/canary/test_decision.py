@@ -132,6 +132,19 @@ def test_when_all_traffic_is_the_canarys_from_the_first_it_is_held_to_no_errors(
     assert found(Evidence(canary=side(1000, failed=60), beside=False))["errors"].worse
 
 
+def test_what_is_compared_with_other_hours_is_held_to_wider_margins() -> None:
+    """A burst of failures, or a machine that others use, is then the canary's alone."""
+
+    def worse(*, beside: bool, failed: int, took: float) -> set[str]:
+        canary = side(1000, failed=failed, took=took)
+        evidence = Evidence(production=side(20_000, failed=40), canary=canary, beside=beside)
+        return {name for name, each in found(evidence).items() if each.worse}
+
+    assert worse(beside=True, failed=25, took=0.004) == {"errors", "latency"}
+    assert worse(beside=False, failed=25, took=0.004) == set()
+    assert worse(beside=False, failed=100, took=0.006) == {"errors", "latency"}
+
+
 def test_disagreement_counts_requests_and_not_their_rows() -> None:
     assert found(Evidence(pairs=Pairs(requests=500, disagreed=300)))["disagreement"].worse
     assert not found(Evidence(pairs=Pairs(requests=3, disagreed=3)))["disagreement"].worse
