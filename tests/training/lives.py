@@ -1,9 +1,9 @@
 """Train a small network in process after process, each ended by a signal at a random moment, until one finishes.
 
-python -m tests.training.lives FOLDER SEED COUNT SIGNAL,...: TensorFlow is imported once, and every life is a fork of
-that process from before it has run anything. FOLDER gets the run, and `end.npz` with the weights and the record of the
-end. A line of JSON says how every life ended: its exit code, or minus the number of the signal that killed it; how much
-processor time it took after the signal, which is the same on a busy machine; and what it said.
+python -m tests.training.lives reads lines of FOLDER SEED COUNT SIGNAL,...: TensorFlow is imported once, and every life
+is a fork of that process, which itself runs nothing. FOLDER gets the run, and `end.npz` with the weights and the record
+of the end. A line of JSON says how every life ended: its exit code, or minus the number of the signal that killed it;
+how much processor time it took after the signal, which is the same on a busy machine; and what it said.
 """
 
 import json
@@ -124,14 +124,18 @@ def _to_the_end(folder: Path, pipe: int, checkpoint_seconds: float) -> int:
     return 0
 
 
-def main(folder: str, seed: str, count: str, names: str) -> None:
-    """Lives with a signal, one of the names after the other, then one to the end."""
+def lives(folder: str, seed: str, count: str, names: str) -> list[Ending]:
+    """Some with a signal, one of the names after the other, then one to the end."""
     chance, numbers = random.Random(int(seed)), cycle(int(signal.Signals[name]) for name in names.split(","))
     checkpoint_seconds = 1e-9 if int(count) else 30.0  # at every call, so that many signals hit the writing of one
     moments = [Moment.random(chance, i) for i in range(int(count))]
-    endings = [life(Path(folder), next(numbers), moment, checkpoint_seconds) for moment in [*moments, None]]
-    print(json.dumps([asdict(ending) for ending in endings]))
+    return [life(Path(folder), next(numbers), moment, checkpoint_seconds) for moment in [*moments, None]]
+
+
+def main() -> None:
+    for line in sys.stdin:
+        print(json.dumps([asdict(ending) for ending in lives(*line.split())]), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

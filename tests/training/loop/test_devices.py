@@ -25,37 +25,50 @@ from training import fit
 from training.loop import devices
 from training.loop.run import Run
 
-task, folder = sys.argv[1], Path(sys.argv[2])
-for count in (1, 2):
-    options = {"clip_norm": 0.3, "epochs": 2, "class_weights": sys.argv[3]}
-    config = small.settings(task, devices=count, **options)
-    with devices.building(config.training):
-        model = small.network(task)
-    with Run.open(folder, config) as run:
-        record = fit.fit(model, small.prepared(task), config, run, small.Heard()).record
-    np.savez(folder / f"{count}.npz", *model.get_weights(), losses=np.array([loss for _, loss in record.losses]))
-    print(count, model.distribute_strategy.num_replicas_in_sync)
-    # ... and goes on from a checkpoint
-    with devices.building(config.training):
-        again = small.network(task)
-    with Run.open(folder, config) as run:
-        fit.fit(again, small.prepared(task), config, run, small.Heard())
-    assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), model.get_weights()))
+def trained(task, weights, folder):
+    for count in (1, 2):
+        options = {"clip_norm": 0.3, "epochs": 2, "class_weights": weights}
+        config = small.settings(task, devices=count, **options)
+        with devices.building(config.training):
+            model = small.network(task)
+        with Run.open(folder, config) as run:
+            record = fit.fit(model, small.prepared(task), config, run, small.Heard()).record
+        np.savez(folder / f"{count}.npz", *model.get_weights(), losses=np.array([loss for _, loss in record.losses]))
+        print(task, count, model.distribute_strategy.num_replicas_in_sync)
+        # ... and goes on from a checkpoint
+        with devices.building(config.training):
+            again = small.network(task)
+        with Run.open(folder, config) as run:
+            fit.fit(again, small.prepared(task), config, run, small.Heard())
+        assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), model.get_weights()))
+
+for task, weights in zip(sys.argv[2::2], sys.argv[3::2]):
+    trained(task, weights, Path(sys.argv[1]) / task)
 """
+WEIGHTS = {"binary": "balanced", "regression": "none"}
 
 
-@pytest.mark.parametrize(("task", "weights"), [("binary", "balanced"), ("regression", "none")])
-def test_two_devices_train_the_weights_of_one(tmp_path: Path, task: str, weights: str) -> None:
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each task, with the weights that one device and two have trained."""
+    folder = tmp_path_factory.mktemp("devices")
+    for task in WEIGHTS:
+        (folder / task).mkdir()
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", SCRIPT, task, str(tmp_path), weights]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    command = [sys.executable, "-c", SCRIPT, str(folder), *(each for pair in WEIGHTS.items() for each in pair)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["1", "1", "2", "2"]
-    one, two = np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz")
+    assert done.stdout.splitlines() == [f"{task} {count} {count}" for task in WEIGHTS for count in (1, 2)]
+    return folder
+
+
+@pytest.mark.parametrize("task", WEIGHTS)
+def test_two_devices_train_the_weights_of_one(both: Path, task: str) -> None:
+    one, two = np.load(both / task / "1.npz"), np.load(both / task / "2.npz")
 
     for name in one.files:
         np.testing.assert_allclose(two[name], one[name], rtol=2e-3, atol=2e-4, err_msg=name)
-    moved = np.load(tmp_path / "1.npz")["arr_1"] - small.network(task).get_weights()[1]
+    moved = one["arr_1"] - small.network(task).get_weights()[1]
     assert np.abs(moved).max() > 0.01
 
 
