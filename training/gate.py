@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binom
 
 from contract import bundle, routing
 from contract.answered import difference
@@ -13,7 +14,7 @@ from contract.evidence import LOWER_IS_BETTER, Difference, Metric, Reason, Verdi
 from contract.features import Encoded, Encoder
 from contract.manifest import BinaryOutput, Manifest, RegressionOutput
 from training.evaluation.divisions import divisions
-from training.judging import expectations
+from training.judging import comparison, expectations
 from training.judging.answers import Answers, Taken
 from training.judging.comparison import Both, compare
 from training.rows import Indices, Prepared, RawRow
@@ -151,7 +152,8 @@ def _refused(candidate: Answers, production: Answers, rows: Sequence[RawRow], lo
 
 
 def _golden(candidate: Answers, production: Answers) -> Reason:
-    """What production answers, the candidate must answer too, and mostly with the same label."""
+    """What production answers, the candidate must answer too, and mostly with the same label. They are few, and have no
+    truth: refused is only who keeps significantly fewer, since after drift a good one differs on a few."""
     rows: list[RawRow] = [dict(example.row) for example in production.manifest.golden]
     if problem := candidate.problem(rows):
         detail = f"refuses what {production.label} answers: {problem.path}: {problem.problem}, got {problem.received}"
@@ -167,9 +169,11 @@ def _golden(candidate: Answers, production: Answers) -> Reason:
     pairs = zip(
         expectations.labels(candidate.manifest, ours), expectations.labels(production.manifest, theirs), strict=True
     )
-    kept = float(np.mean([a == b for a, b in pairs]))
-    detail = f"{kept:.0%} of {len(rows)} of {production.label} keep their label, at least {LABELS_KEPT:.0%}"
-    return Reason(check="golden examples", passed=kept >= LABELS_KEPT, detail=detail)
+    kept = sum(a == b for a, b in pairs)
+    by_chance = float(binom.cdf(kept, len(rows), LABELS_KEPT))
+    detail = f"{kept / len(rows):.0%} of {len(rows)} of {production.label} keep their label, "
+    detail += f"of all at least {LABELS_KEPT:.0%} should, p = {by_chance:.3g}"
+    return Reason(check="golden examples", passed=by_chance >= comparison.SIGNIFICANT, detail=detail)
 
 
 def _other_question(candidate: Answers, production: Answers) -> str:
