@@ -68,7 +68,7 @@ class NumberEncoding(keras.layers.Layer):  # type: ignore[misc]  # keras has no 
 
 
 def _deviation(column: NDArray[np.float32]) -> float:
-    """1 where there is none. In float64: NumPy's squares are of the array's type, whatever it is asked to sum them in."""
+    """1 where there is none. In float64: NumPy's squares are of the array's type, whatever they are to be summed in."""
     found = float(np.nanstd(column.astype(np.float64)))
     return found if found > LEAST_WIDTH else 1.0
 
