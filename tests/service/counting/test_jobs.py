@@ -230,7 +230,9 @@ def test_every_worker_tells_the_same_and_one_takes_over(start: Start, path: Path
         return found
 
     wait_until(lambda: all(each[JOBS.name] == 1 for each in all_told()), "all have it", 60)
-    for worker in workers(service).values():
+    first = set(workers(service).values())
+    assert len(first) == 2
+    for worker in first:
         os.kill(worker, signal.SIGKILL)
         killed = time.time()
         wait_until(
@@ -238,3 +240,6 @@ def test_every_worker_tells_the_same_and_one_takes_over(start: Start, path: Path
             "another one reads",
             60,
         )
+    wait_until(lambda: len(set(workers(service).values()) - first) == 2, "both are there again", 60)
+
+    assert {each[JOBS.name] for each in all_told()} == {1}

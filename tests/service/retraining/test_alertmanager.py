@@ -116,3 +116,6 @@ def test_an_alert_is_delivered_once_more_until_the_job_table_can_be_written(
         path.rmdir()
         with opened(path) as jobs:
             wait_until(lambda: jobs.newest(), "the job is asked for after all")
+            [job] = jobs.newest()
+
+    assert (job.order.model, job.order.asked_by, job.state) == (NAME, "alertmanager", "queued")
