@@ -98,10 +98,10 @@ def coarse(edges: Edges) -> Edges:
 
 
 def range_names(edges: Edges) -> list[str]:
-    """What the bins between edges are called; a last one that holds a single value, by that."""
+    """What the bins between edges are called; a last one that holds a single value, as from that to that."""
     alone = bool(_next(np.float32(edges[-2])) == np.float32(edges[-1]))
     names = edge_names(edges[:-1] if alone else edges)
-    return [f"{low}..{high}" for low, high in pairwise(names)] + names[-1:] * alone
+    return [f"{low}..{high}" for low, high in pairwise([*names, *names[-1:] * alone])]
 
 
 def edge_names(edges: Edges) -> list[str]:

@@ -60,7 +60,9 @@ def _words(name: str) -> str:
     if name.startswith("="):
         return f"are {name[1:]}"
     low, dots, high = name.partition("..")
-    return f"are from {low} to {high}" if dots else _WORDS.get(name, f"are {name}")
+    if not dots:
+        return _WORDS[name]
+    return f"are {low}" if low == high else f"are from {low} to {high}"
 
 
 def _percent(share: float) -> str:

@@ -252,7 +252,7 @@ def told(moved: list[Moved]) -> str:
         ("=UA", "are UA"),
         ("719..762", "are from 719 to 762"),
         ("-1e-05..2", "are from -1e-05 to 2"),
-        ("-1e-05", "are -1e-05"),
+        ("-1e-05..-1e-05", "are -1e-05"),
         ("non_finite", "are not finite"),
         ("other", "are of rarer kinds"),
     ],
