@@ -20,7 +20,7 @@ def step(random: np.random.Generator, sizes: tuple[int, int], before: float, mor
 
 def test_at_the_margin_itself_hardly_any_bet_is_won_at_any_look() -> None:
     """Failures change from step to step, and the canary's share of all requests with them."""
-    random, runs, wrong = np.random.default_rng(3), 300, 0
+    random, runs, wrong = np.random.default_rng(3), 200, 0
     for _ in range(runs):
         known: list[Counted] = []
         for before, sizes in zip((0.001, 0.03), STEPS, strict=True):
