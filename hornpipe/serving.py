@@ -11,6 +11,8 @@ from pathlib import Path
 
 from hornpipe.command import Command, models_option
 
+COULD_NOT_LISTEN = 3
+
 
 def serve(options: argparse.Namespace) -> int:
     # A container's first process ignores SIGTERM unless it says otherwise, and importing the service takes a while.
@@ -29,7 +31,14 @@ def serve(options: argparse.Namespace) -> int:
 
     gc.freeze()  # or the first collection looks through all of it
     gc.enable()
-    return main()
+    try:
+        return main()
+    except SystemExit as stopped:
+        if stopped.code == COULD_NOT_LISTEN:
+            print(
+                "hornpipe: it could not listen, and the log says why; --port PORT takes another port", file=sys.stderr
+            )
+        raise
 
 
 def keys(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from hornpipe.command import Command, models_option, runs_option, user
@@ -18,6 +19,8 @@ def train(options: argparse.Namespace) -> int:
     from hornpipe import labelled
     from training.command import Wishes, train
 
+    if options.quick is None:
+        _require_writable(options.models)
     wishes = Wishes(
         models=options.models, runs=options.runs, promote=options.promote, fresh=options.fresh, quick=options.quick
     )
@@ -69,6 +72,15 @@ def quantize(options: argparse.Namespace) -> int:
 
     routing.require(options.models, options.name, options.version)
     return quantize(options.models, options.name, options.version, options.variants, options.promote)
+
+
+def _require_writable(models: Path) -> None:
+    """Before hours of training, not after. Makes nothing yet: the config may be wrong."""
+    from contract.errors import HornpipeError
+
+    there = next(path for path in (models.absolute(), *models.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise HornpipeError(f"--models: {models} cannot be written: {there} is no folder, or is read-only for {user()}")
 
 
 def _require_run(options: argparse.Namespace) -> None:

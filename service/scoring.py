@@ -9,7 +9,7 @@ import csv
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -47,6 +47,26 @@ class Source:
     files: list[str]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a row is made of; `columns` says what the data of training called a feature, where it was another name."""
+
+    encoder: Encoder
+    columns: dict[str, str]
+
+    def places(self, there: Collection[str], path: Path) -> dict[str, str]:
+        """The column of a file that holds each feature: that of its name, or as in training. Raises ScoringError that
+        names every required feature without one."""
+        names = [feature.name for feature in self.encoder.features]
+        either = {name: (name, self.columns.get(name, name)) for name in names}
+        found = {name: column for name in names for column in reversed(either[name]) if column in there}
+        lacking = [feature.name for feature in self.encoder.features if feature.required and feature.name not in found]
+        if lacking:
+            called = [" or ".join(dict.fromkeys(either[name])) for name in lacking]
+            raise ScoringError(f"{path}: has no column {', no '.join(called)}; its columns: {', '.join(there)}")
+        return found
+
+
 def score_file(models: Path, name: str, source: Path, target: Path | None) -> int:
     """Write one prediction a row of `source`, in order; the number of rows.
 
@@ -58,15 +78,18 @@ def score_file(models: Path, name: str, source: Path, target: Path | None) -> in
         raise ScoringError(f"{name} has no production version in {models}; see hornpipe models")
     settings = from_environment(os.environ).model_copy(update={"isolate": False})  # nobody waits meanwhile
     model = load(models, name, production, settings)
-    opened = open_source(source, model.encoder)
+    sections = model.manifest.config.get("features", {})
+    columns = {feature: section["column"] for feature, section in sections.items() if section.get("column")}
+    opened = open_source(source, Wanted(model.encoder, columns))
     layout = Layout(model.manifest.output, bool(opened.files))
     return _write(_score(model, opened), layout, target)
 
 
-def open_source(path: Path, encoder: Encoder) -> Source:
+def open_source(path: Path, wanted: Wanted) -> Source:
     """Rows with the features' columns alone, read as they are asked for. Raises ScoringError."""
     if not path.is_dir():
-        return Source(_read_file(path, encoder), [])
+        return Source(_read_file(path, wanted), [])
+    encoder = wanted.encoder
     names = [feature.name for feature in encoder.features]
     if encoder.image_feature is None or len(names) > 1:
         raise ScoringError(f"{path}: is a folder, but the model's features are not one picture: {', '.join(names)}")
@@ -75,12 +98,12 @@ def open_source(path: Path, encoder: Encoder) -> Source:
     return Source(rows, [file.relative_to(path).as_posix() for file in files])
 
 
-def _read_file(path: Path, encoder: Encoder) -> Iterator[Row]:
+def _read_file(path: Path, wanted: Wanted) -> Iterator[Row]:
     readers = dict(zip(FORMATS, (_read_csv, _read_jsonl, _read_parquet), strict=True))
     if path.suffix not in readers:
         raise ScoringError(f"{path}: expected {', '.join(FORMATS)}, got {path.suffix or 'no suffix'}")
     try:
-        yield from readers[path.suffix](path, encoder)
+        yield from readers[path.suffix](path, wanted)
     except OSError as error:
         raise ScoringError(f"{error.filename or path}: {error.strerror or error}") from error
     except (csv.Error, UnicodeDecodeError) as error:
@@ -95,15 +118,18 @@ def _picture(path: Path) -> dict[str, str]:
         raise ScoringError(f"{path}: {error.strerror}") from error
 
 
-def _read_csv(path: Path, encoder: Encoder) -> Iterator[Row]:
+def _read_csv(path: Path, wanted: Wanted) -> Iterator[Row]:
     """Empty cells and NA are missing; what is not a number stays text, for the encoder to complain of."""
+    encoder = wanted.encoder
     kinds = {feature.name: feature.kind for feature in encoder.features}
     with path.open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
+        rows = csv.DictReader(file)
+        places = wanted.places(rows.fieldnames or [], path)
+        for row in rows:
             if encoder.tensor_features:
                 yield cells.row(encoder.tensor_features, row)
             else:
-                yield {name: _cell(row[name], kinds[name], path.parent) for name in kinds.keys() & row.keys()}
+                yield {name: _cell(row[place], kinds[name], path.parent) for name, place in places.items()}
 
 
 def _cell(text: str | None, kind: str, folder: Path) -> float | str | dict[str, str] | None:
@@ -119,9 +145,9 @@ def _cell(text: str | None, kind: str, folder: Path) -> float | str | dict[str, 
         return text
 
 
-def _read_jsonl(path: Path, encoder: Encoder) -> Iterator[Row]:
+def _read_jsonl(path: Path, wanted: Wanted) -> Iterator[Row]:
     """Unlike elsewhere, an unknown key is an error: whoever writes JSON for us means what is in it."""
-    del encoder
+    del wanted
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -131,18 +157,18 @@ def _read_jsonl(path: Path, encoder: Encoder) -> Iterator[Row]:
                     raise ScoringError(f"{path}, line {number}: is not JSON: {error}") from error
 
 
-def _read_parquet(path: Path, encoder: Encoder) -> Iterator[Row]:
+def _read_parquet(path: Path, wanted: Wanted) -> Iterator[Row]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ScoringError(f"{path}: reading Parquet needs pyarrow: pip install 'hornpipe[train]'") from error
-    names = {feature.name for feature in encoder.features}
     try:
         file = pq.ParquetFile(path)
-        columns = [name for name in file.schema_arrow.names if name in names]
-        for batch in file.iter_batches(BATCH, columns=columns):
-            yield from ({k: None if v != v else v for k, v in row.items()} for row in batch.to_pylist())
+        places = wanted.places(file.schema_arrow.names, path)
+        for batch in file.iter_batches(BATCH, columns=[*dict.fromkeys(places.values())]):
+            for row in batch.to_pylist():
+                yield {name: None if row[place] != row[place] else row[place] for name, place in places.items()}
     except pa.ArrowInvalid as error:
         raise ScoringError(f"{path}: is not Parquet: {error}") from error
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -191,11 +192,71 @@ def test_a_bad_row_in_a_file_leaves_no_output(models: Path, tmp_path: Path, caps
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "rows.csv"]
 
 
+def in_other_words(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [{"Airline, as IATA has it" if k == "carrier" else k: v for k, v in row.items()} for row in rows]
+
+
+@pytest.mark.parametrize("source", [".csv", ".parquet"])
+def test_a_file_may_call_a_feature_as_the_data_of_training_did(models: Path, tmp_path: Path, source: str) -> None:
+    manifest = models / NAME / "1" / "manifest.json"
+    told = json.loads(manifest.read_text())
+    told["config"]["features"]["carrier"]["column"] = "Airline, as IATA has it"
+    manifest.write_text(json.dumps(told))
+    write_rows(rows_of(models), tmp_path / f"own{source}")
+    write_rows(in_other_words(rows_of(models)), tmp_path / f"other{source}")
+
+    for name in ("own", "other"):
+        file, out = tmp_path / f"{name}{source}", tmp_path / f"{name}-out.csv"
+        assert main(["predict", NAME, str(file), "-o", str(out), "--models", str(models)]) == 0
+    assert (tmp_path / "own-out.csv").read_text() == (tmp_path / "other-out.csv").read_text()
+
+
+@pytest.mark.parametrize("source", [".csv", ".parquet"])
+def test_a_column_that_is_not_there_is_said_once(
+    models: Path, tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{k: v for k, v in row.items() if k not in ("carrier", "month")} for row in rows_of(models)]
+    write_rows(rows, tmp_path / f"rows{source}")
+    code = main(["predict", NAME, str(tmp_path / f"rows{source}"), "--models", str(models)])
+
+    assert code == 1
+    assert f"rows{source}: has no column carrier, no month; its columns: origin" in capsys.readouterr().err
+
+
+def test_training_needs_models_that_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models").touch()
+    code = main(["train", "examples/flights/train.toml", "--models", str(tmp_path / "models" / "here")])
+
+    assert code == 1
+    assert f"{tmp_path / 'models'} is no folder" in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_one_sentence(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(rows_of(models), tmp_path / "rows.csv")
+    out = tmp_path / "nowhere" / "out.csv"
+    code = main(["predict", NAME, str(tmp_path / "rows.csv"), "-o", str(out), "--models", str(models)])
+
+    assert code == 1
+    assert f"{out.parent}" in (told := capsys.readouterr().err)
+    assert "No such file or directory" in told
+
+
+def test_a_port_that_is_taken(models: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        served = hornpipe("serve", "--port", taken.getsockname()[1], "--models", models)
+
+    assert served.returncode == 3
+    assert "--port PORT takes another port" in served.stderr
+
+
 def test_train_promotes_what_it_made_and_a_wrong_config_starts_nothing(some_flights: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     folders = ["--models", models, "--runs", tmp_path / "runs"]
     small = ["model.hidden=[8]", "model.number_bins=4", "training.epochs=1", "training.batch_size=64"]
     small += ["split.validation_from=2013-08-01", "evaluation.resamples=20", "quantization.variants=[]"]
+    small += ["evaluation.importance=false", "evaluation.robustness=false"]
     sets = [each for one in [f"data.path={some_flights}", *small] for each in ("--set", one)]
     made = hornpipe("train", "examples/flights/train.toml", *folders, "--name", "tiny", *sets, "--promote")
     wrong = hornpipe("train", "examples/flights/train.toml", *folders, "--set", "training.epoch=1")
