@@ -336,6 +336,12 @@ def fit_output(values: NDArray[np.float32]) -> NumberBins:
     return _fit(values, quantile_edges(values, NUMBER_BINS), nan_is_missing=False)
 
 
+def fit_whole_output(values: NDArray[np.float32]) -> NumberBins:
+    """Of one that is a whole number, such as the place of a class. What does not come out of rounding may have a bin of
+    its own; of others, a variant's answers would lie beside it."""
+    return _fit(values, spike_edges(values, NUMBER_BINS), nan_is_missing=False)
+
+
 def _fit(values: NDArray[np.float32], edges: Edges, *, nan_is_missing: bool) -> NumberBins:
     empty = NumberBins(edges=edges, ratios=(0.0,) * (len(edges) + 3))
     counts = NumberCounter([empty], nan_is_missing).count(values[:, None])

@@ -117,9 +117,13 @@ def _baseline(subject: Subject) -> DriftBaseline:
     inputs = {each.name: named[each.name] for each in subject.found.inputs if is_number(each.dtype, each.shape)}
     scalars = [each.name for each in subject.output.tensors if is_number(each.dtype, each.row)]
     outputs = {name: subject.reference.outputs[name] for name in scalars}
+    whole = {name: values for name, values in outputs.items() if values.dtype.kind in "iu"}
+    rest = {name: values for name, values in outputs.items() if name not in whole}
+    fitted = histogram.fit_numbers(rest, count, histogram.fit_output)
+    fitted |= histogram.fit_numbers(whole, count, histogram.fit_whole_output)
     return DriftBaseline(
         rows=count,
         inputs=dict(histogram.fit_numbers(inputs, count, histogram.fit_input)),
-        outputs=histogram.fit_numbers(outputs, count, histogram.fit_output),
+        outputs={name: fitted[name] for name in scalars},
         labels={},
     )

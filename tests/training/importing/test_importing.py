@@ -22,6 +22,7 @@ from rich.console import Console
 from contract import bundle, proof, routing, runtimes
 from contract.bundle import Bundle
 from contract.features import Encoded, Encoder
+from contract.histogram import bin_names
 from contract.manifest import NumberBins
 from contract.runtimes import Outputs
 from hornpipe import main
@@ -280,6 +281,22 @@ def test_a_sample_gives_rows_to_compare_on_and_a_baseline(scalars: Path, suffix:
     assert (edges.edges[0], edges.edges[-1]) == (0.0, pytest.approx(49.9))
     assert drift.outputs["double"].edges[-1] == pytest.approx(99.8)
     assert made.manifest.golden[-1].row == {"a": 49.9, "b": [2], "c": "w499"}
+
+
+def test_each_class_that_is_answered_by_its_place_is_watched(folder: Path, tmp_path: Path) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_text(json.dumps([{"x": 2.0 * (i % 4 == 0)} for i in range(200)]))
+    made = imported(exported.chooser(folder / "chooser"), tmp_path / "models", sample=sample)
+    bins = made.manifest.drift.outputs["place"]
+
+    assert dict(zip(bin_names(bins), np.round(bins.ratios, 2).tolist(), strict=True)) == {
+        "below": 0.0,
+        "0..1": 0.74,
+        "1..1": 0.25,
+        "above": 0.0,
+        "missing": 0.0,
+        "non_finite": 0.0,
+    }
 
 
 def test_a_vector_comes_as_the_columns_of_a_table(mobile: Any, folder: Path, tmp_path: Path) -> None:
