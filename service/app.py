@@ -112,7 +112,7 @@ def hot_paths(inference: Inference, readiness: Readiness, settings: Settings, fr
 
     exact: dict[bytes, HotEndpoint] = {predict.PATH.encode(): endpoint(predict.PATH, own.handle, predict.refuse)}
     tensorflow = TensorFlowServing(inference, registry, settings.max_body_bytes)
-    open_inference = OpenInference(inference, registry, settings.max_body_bytes)
+    open_inference = OpenInference(inference, registry, front.metrics, settings.max_body_bytes)
     containing = Containers(tensorflow, inference, readiness.ready, settings.max_body_bytes, settings.max_rows)
     exact |= containers.paths(containing, settings, front)
     exact |= health.paths(Health(readiness, front.metrics), front)

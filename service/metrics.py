@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from contract.manifest import Manifest
-from service.counting.counters import NANOSECONDS, Counters, Group, Layout
+from service.counting.counters import NANOSECONDS, Counters, Group, Layout, Totals
 from service.counting.gpu import Gpus
 from service.counting.instruments import (
     BATCH_ROWS,
@@ -53,7 +53,7 @@ from service.counting.instruments import (
     ShadowResult,
 )
 from service.counting.ledger import KEPT, LOADED, PROCESS, QUEUED, STATE, VARIANT, Block, zeros
-from service.counting.scrape import Fill, Scrape
+from service.counting.scrape import Fill, Scrape, model_total
 from service.counting.store import Key, OwnMemory, Store
 from service.counting.watch import Watch
 from service.monitor import Monitor, Tally
@@ -249,6 +249,13 @@ class Metrics:
     def watches(self) -> dict[Key, Watch]:
         """Of the versions that are counted here."""
         return {key: tally.watch for key, tally in self._tallies.items()}
+
+    def totals(self, model: str) -> Totals:
+        """What all workers have counted of a model, of all its versions together; empty where none has begun."""
+        layout, key = self._layout(of_model=True), Key("model", model)
+        found = [each for each in self._store.found() if each.key == key]
+        total = model_total(found, layout, shared=self._store.shared)
+        return layout.totals(*total) if total is not None else {}
 
     async def scrape(self) -> str:
         """All samples of all workers, in Prometheus' text format."""

@@ -6,8 +6,9 @@ bucket. Writing a word cannot be done by half, and zero is none: what a killed p
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +38,24 @@ class Group:
     always: bool = True
 
 
+class Total(NamedTuple):
+    """So many amounts, which come to so much: nanoseconds, rows or billionths."""
+
+    times: int
+    amount: int
+
+
+# By the instrument's name, and the labels but for the model's.
+Totals = Mapping[tuple[str, tuple[str, ...]], Total]
+
+
 class Layout:
     """All series that a model has, the same for every model."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self.groups = tuple(groups)
         self._bases: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._widths: list[int] = []
         words: list[int] = []
         for group in groups:
             for labels in group.labels:
@@ -50,6 +63,7 @@ class Layout:
                 self._bases[group.instrument.name, labels] = base
                 words += [base + round(bound * group.scale) for bound in group.bounds]
                 words.append(base + LARGEST)
+                self._widths.append(len(group.bounds) + 1)
         self._words = np.array(words, np.uint64)
         self.type = block_type(len(words), len(self._bases), (MOST_NOTES,), [])
         self.digest = digest(repr((self.groups, MOST_NOTES)))
@@ -66,6 +80,16 @@ class Layout:
         amounts = (notes & np.uint64(LARGEST)).astype(np.float64)
         sums: Sums = np.bincount(series, amounts, len(self._bases)).astype(np.float64)  # of nothing it is of integers
         return counts, sums
+
+    def totals(self, counts: Counts, sums: Sums) -> Totals:
+        """How many amounts have been noted in each series, and what they come to."""
+        found: dict[tuple[str, tuple[str, ...]], Total] = {}
+        bucket = 0
+        for (name, labels), width in zip(self._bases, self._widths, strict=True):
+            amount = int(sums[len(found)])
+            found[name, labels] = Total(int(counts[bucket : bucket + width].sum()), amount)
+            bucket += width
+        return found
 
     def read(self, ledger: Ledger) -> tuple[Counts, Sums]:
         """Totals of a block that any process may be writing, what is only noted included."""

@@ -57,9 +57,9 @@ class Scrape:
 
     def _add_model(self, page: Page, model: str, found: list[Found]) -> None:
         layout, text = self._of_none if model == NO_MODEL else self._of_model
-        blocks = _blocks(found, layout.type, layout.digest)
-        if blocks:
-            text.fill(page, model, *_total(layout.read(Ledger(block, shared=self._store.shared)) for block in blocks))
+        total = model_total(found, layout, shared=self._store.shared)
+        if total is not None:
+            text.fill(page, model, *total)
             if model != NO_MODEL:
                 page.sample(QUEUE_ROWS, (model,), sum(int(each.state[QUEUED]) for each in found if each.alive))
 
@@ -93,6 +93,12 @@ class Scrape:
             # It has been retired since it was found; or another release has written it, and its blocks fit as little.
             log.debug("the counts of %s are left out: %s", key, error)
             return None
+
+
+def model_total(found: Iterable[Found], layout: Layout, *, shared: bool) -> tuple[Counts, Sums] | None:
+    """What all workers have counted of a model's requests; None when it has not begun."""
+    blocks = _blocks(found, layout.type, layout.digest)
+    return _total(layout.read(Ledger(block, shared=shared)) for block in blocks) if blocks else None
 
 
 def version_total(found: Iterable[Found], watch: Watch, *, shared: bool) -> tuple[Counts, Sums] | None:

@@ -7,6 +7,7 @@ from service.grpc.health import Health
 from service.grpc.oip import OpenInferenceMessages
 from service.grpc.rpc import Rpc, refuse
 from service.grpc.server import GrpcServer
+from service.grpc.stream import InferStream
 from service.grpc.tfs import TensorFlowServingMessages
 from service.http.endpoint import Endpoint, Handle
 from service.routes.openinference import OpenInference
@@ -25,7 +26,8 @@ def assemble(settings: Settings, state: ServiceState) -> GrpcServer:
         path: Rpc(Endpoint(route(path), handle, refuse, front), state.limits.crowd, settings.receive_seconds)
         for path, handle in methods.items()
     }
-    return GrpcServer(settings, rpcs, health, state.registry.ready)
+    streams = {oip.STREAM: InferStream(rpcs.pop(oip.STREAM))}
+    return GrpcServer(settings, rpcs, streams, health, state.registry.ready)
 
 
 def route(path: str) -> str:
@@ -34,7 +36,7 @@ def route(path: str) -> str:
 
 
 def _open_inference(settings: Settings, state: ServiceState) -> dict[str, Handle]:
-    protocol = OpenInference(state.inference, state.registry, settings.max_body_bytes)
+    protocol = OpenInference(state.inference, state.registry, state.metrics, settings.max_body_bytes)
     service = OpenInferenceMessages(protocol, state.registry, state.metrics)
     return {
         f"/{oip.SERVICE}/ServerLive": service.server_live,
@@ -43,6 +45,8 @@ def _open_inference(settings: Settings, state: ServiceState) -> dict[str, Handle
         f"/{oip.SERVICE}/ModelReady": service.model_ready,
         f"/{oip.SERVICE}/ModelMetadata": service.model_metadata,
         f"/{oip.SERVICE}/ModelInfer": service.model_infer,
+        oip.STREAM: service.model_infer,
+        f"/{oip.SERVICE}/ModelStatistics": service.model_statistics,
         f"/{oip.SERVICE}/RepositoryIndex": service.repository_index,
         f"/{oip.SERVICE}/RepositoryModelLoad": service.repository_model_load,
         f"/{oip.SERVICE}/RepositoryModelUnload": service.repository_model_unload,

@@ -21,6 +21,9 @@ from service.grpc.oip_pb2 import (
     ModelMetadataResponse,
     ModelReadyRequest,
     ModelReadyResponse,
+    ModelStatistics,
+    ModelStatisticsRequest,
+    ModelStatisticsResponse,
     RepositoryIndexRequest,
     RepositoryIndexResponse,
     RepositoryModelLoadRequest,
@@ -42,6 +45,7 @@ from service.wire import oip_answer, tensors
 from service.wire.oip_request import LARGEST_CLASSIFICATION, Asked, Wanted
 
 SERVICE: Final = "inference.GRPCInferenceService"
+STREAM: Final = f"/{SERVICE}/ModelStreamInfer"
 
 Parameters = Mapping[str, InferParameter]
 
@@ -68,14 +72,14 @@ class OpenInferenceMessages:
         """False for what is not here, as well: whoever waits for a model asks until it is true."""
         request = read(ModelReadyRequest, call)
         try:
-            self._pick(call, request.name, request.version)
+            self._protocol.look(call, request.name, request.version or None)
         except (NotReady, UnknownModel, UnknownVersion):
             return respond(ModelReadyResponse(ready=False), call)
         return respond(ModelReadyResponse(ready=True), call)
 
     async def model_metadata(self, call: Call) -> Response:
         request = read(ModelMetadataRequest, call)
-        model = self._pick(call, request.name, request.version)
+        model = self._protocol.look(call, request.name, request.version or None)
         signature = model.manifest.signature
         ready = (each for each in self._registry.slot(model.name).versions() if each.state == "ready")
         answer = ModelMetadataResponse(
@@ -90,7 +94,7 @@ class OpenInferenceMessages:
     async def model_infer(self, call: Call) -> Response:
         """Raises what the protocol raises over REST."""
         request = read(ModelInferRequest, call)
-        model = self._pick(call, request.model_name, request.model_version)
+        model = self._protocol.pick(call, request.model_name, request.model_version or None)
         asked = _asked(request, model)
         apply(asked, call)
         outputs = oip_answer.chosen(model.manifest, await self._protocol.run(model, asked, call), asked)
@@ -98,6 +102,12 @@ class OpenInferenceMessages:
         response = respond(_answer(model, outputs, asked), call)
         self._metrics.of(model.name).encode.observe(perf_counter() - encoding)
         return response
+
+    async def model_statistics(self, call: Call) -> Response:
+        """Of one model, or of all where none is named."""
+        request = read(ModelStatisticsRequest, call)
+        found = self._protocol.statistics(call, request.name or None, request.version or None)
+        return respond(ModelStatisticsResponse(model_stats=[ModelStatistics(**each) for each in found]), call)
 
     async def repository_index(self, call: Call) -> Response:
         request = read(RepositoryIndexRequest, call)
@@ -118,9 +128,6 @@ class OpenInferenceMessages:
         """Raises LoadRefused."""
         await self._registry.unload(read(RepositoryModelUnloadRequest, call).model_name)
         return respond(RepositoryModelUnloadResponse(), call)
-
-    def _pick(self, call: Call, name: str, number: str) -> LoadedModel:
-        return self._protocol.pick(call, name, number or None)
 
 
 def _asked(request: ModelInferRequest, model: LoadedModel) -> Asked:

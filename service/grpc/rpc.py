@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NoReturn, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 import grpc
@@ -47,20 +47,31 @@ class Rpc:
 
     async def answer(self, _: object, context: Context) -> bytes:
         """The message of the answer; where there is none, the call ends with a code of gRPC."""
+        request = self.request(context)
+        response = self.refused(request)
+        if response is None:
+            request.body = await self._message(context)
+            response = await self.response(request)
+        if response.status != OK:
+            await self.abort(response, context)
+        context.set_trailing_metadata(_trailing(response))
+        return response.content
+
+    def request(self, context: Context) -> Request:
+        """What is known of it before its message is there."""
         request = Request("POST", self._target, _headers(context))
         request.peer = _peer(context.peer())
-        refused = self._endpoint.admit(request)
-        if refused is not None:
-            response = self._endpoint.refuse(request, refused)
-        else:
-            request.body = await self._message(context)
-            response = await self._response(request)
-        trailing = tuple((name.decode(), value.decode()) for name, value in response.headers)
-        if response.status != OK:
-            code = _CODES.get(response.status, grpc.StatusCode.CANCELLED)
-            await context.abort(code, response.content.decode(), trailing + _pushback(dict(trailing)))
-        context.set_trailing_metadata(trailing)
-        return response.content
+        return request
+
+    def refused(self, request: Request) -> Response | None:
+        """The answer to a request that may not pass."""
+        error = self._endpoint.admit(request)
+        return None if error is None else self._endpoint.refuse(request, error)
+
+    async def abort(self, response: Response, context: Context) -> NoReturn:
+        """End the call as an error says it."""
+        code, trailing = _CODES.get(response.status, grpc.StatusCode.CANCELLED), _trailing(response)
+        await context.abort(code, response.content.decode(), trailing + _pushback(dict(trailing)))
 
     async def _message(self, context: Context) -> bytes:
         """What the client sends. Ends the call when that does not come, or is larger than it may be."""
@@ -73,7 +84,7 @@ class Rpc:
             await context.abort(grpc.StatusCode.CANCELLED, "the request did not arrive")
         return sent
 
-    async def _response(self, request: Request) -> Response:
+    async def response(self, request: Request) -> Response:
         """What the endpoint says. When the client goes away, whatever has not begun for it will not begin."""
         answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._crowd.add(Steps(self._endpoint(request), partial(_tell, answered)))
@@ -124,6 +135,10 @@ def _peer(said: str) -> tuple[str, int] | None:
     """Of ipv4:127.0.0.1:50000 or ipv6:%5B::1%5D:50000."""
     host, _, port = said.partition(":")[2].rpartition(":")
     return (unquote(host).strip("[]"), int(port)) if port.isdigit() else None
+
+
+def _trailing(response: Response) -> tuple[tuple[str, str], ...]:
+    return tuple((name.decode(), value.decode()) for name, value in response.headers)
 
 
 def _pushback(trailing: dict[str, str]) -> tuple[tuple[str, str], ...]:

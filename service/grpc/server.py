@@ -13,6 +13,7 @@ from contract.errors import HornpipeError
 from service.grpc import secure
 from service.grpc.health import Health
 from service.grpc.rpc import Rpc
+from service.grpc.stream import InferStream
 from service.settings import Settings, SettingsError
 
 log = logging.getLogger("hornpipe.grpc")
@@ -39,7 +40,12 @@ class GrpcServer:
     """
 
     def __init__(
-        self, settings: Settings, methods: Mapping[str, Rpc], health: Health, ready: Callable[[], bool]
+        self,
+        settings: Settings,
+        methods: Mapping[str, Rpc],
+        streams: Mapping[str, InferStream],
+        health: Health,
+        ready: Callable[[], bool],
     ) -> None:
         """Raises SettingsError for a port or a certificate that cannot be used."""
         self.port = 0
@@ -53,7 +59,10 @@ class GrpcServer:
         handlers: dict[str, Handler] = {
             path: grpc.stream_unary_rpc_method_handler(rpc.answer) for path, rpc in methods.items()
         }
-        self._handlers = _Handlers(handlers | health.handlers())
+        streaming: dict[str, Handler] = {
+            path: grpc.stream_stream_rpc_method_handler(stream.answer) for path, stream in streams.items()
+        }
+        self._handlers = _Handlers(handlers | streaming | health.handlers())
         self._server: grpc.aio.Server | None = None
         self._opening: asyncio.Task[None] | None = None
 

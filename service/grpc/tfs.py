@@ -108,6 +108,7 @@ class TensorFlowServingMessages:
         if unknown := set(request.metadata_field) - {METADATA}:
             raise InvalidRequest(f"metadata_field: expected {METADATA}, got {sorted(unknown)[0][:100]!r}")
         model = self._pick(call, request.model_spec)
+        call.arm = None  # to look is no answer by which versions are compared
         packed = AnyMessage(
             type_url="type.googleapis.com/tensorflow.serving.SignatureDefMap",
             value=_signatures(model).SerializeToString(),

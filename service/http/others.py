@@ -19,6 +19,7 @@ _PATHS = (
     ("get", "/v2", "Open Inference Protocol", "What this server is"),
     ("get", "/v2/models/{model}", "Open Inference Protocol", "A model's inputs and outputs"),
     ("get", "/v2/models/{model}/ready", "Open Inference Protocol", "Whether a model is ready"),
+    ("get", "/v2/models/{model}/stats", "Open Inference Protocol", "What has run of a model, and how long it took"),
     ("post", "/v2/models/{model}/infer", "Open Inference Protocol", "Infer, with JSON or binary tensors"),
     ("post", "/v2/models/{model}/versions/{version}/infer", "Open Inference Protocol", "Infer with a version"),
     ("post", "/v2/repository/index", "Open Inference Protocol", "Every model and its state"),

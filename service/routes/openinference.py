@@ -28,11 +28,13 @@ from service.http.endpoint import Endpoint, Front
 from service.http.messages import JSON, Header, Response
 from service.http.protocol import HotEndpoint
 from service.inference.inference import Inference
+from service.metrics import Metrics
 from service.registry import Registry
 from service.routes.tfserving import message
 from service.versions.loaded import LoadedModel
 from service.wire import oip_answer, oip_request, packed
 from service.wire.oip_request import HEADER, Asked
+from service.wire.oip_statistics import NOT_TOLD, Statistics, statistics
 from service.wire.tensors import oip_metadata
 
 ROOT = "/v2"
@@ -40,13 +42,20 @@ INFER = "/v2/models/{model}/infer"
 MODELS = "/v2/models/{model}"
 REPOSITORY = "/v2/repository"
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "model_repository(unload_dependents)")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "statistics",
+)
 OCTETS = b"application/octet-stream"
 
 _MODEL = re.compile(
     r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>infer|ready|generate|stats|config))?"
 )
 _REPOSITORY = re.compile(r"/v2/repository/(?:(?P<index>index)|models/(?P<name>[^/]+)/(?P<what>load|unload))")
+_STATISTICS = re.compile(r"/v2/models/(?:(?P<name>[^/]+)/(?:versions/(?P<version>[^/]+)/)?)?stats")
 _STATES = {"ready": "READY", "loading": "LOADING"}
 
 
@@ -71,8 +80,9 @@ def paths(protocol: "OpenInference", front: Front) -> list[tuple[bytes, Find]]:
 class OpenInference:
     """Its calls. `most` is how many bytes a body may have once it is unpacked."""
 
-    def __init__(self, inference: Inference, registry: Registry, most: int) -> None:
+    def __init__(self, inference: Inference, registry: Registry, metrics: Metrics, most: int) -> None:
         self._inference = inference
+        self._metrics = metrics
         self._registry = registry
         self._most = most
 
@@ -97,13 +107,16 @@ class OpenInference:
         return _respond(call, content)
 
     async def model(self, call: Call) -> Response:
-        """A model's metadata, or whether it is ready."""
+        """A model's metadata, whether it is ready, or the statistics of one or all."""
+        if (found := _STATISTICS.fullmatch(call.request.path.decode("latin-1"))) is not None:
+            _require("GET", call)
+            told = self.statistics(call, found["name"], found["version"])
+            return _respond(call, {"model_stats": [each | NOT_TOLD for each in told]})
         name, number = _named(call)
         _require("GET", call)
+        model = self.look(call, name, number)
         if call.request.path.endswith(b"/ready"):
-            self.pick(call, name, number)
             return _respond(call, {"name": name, "ready": True})
-        model = self.pick(call, name, number)
         signature = model.manifest.signature
         versions = [str(each.version) for each in self._registry.slot(name).versions() if each.state == "ready"]
         content = {
@@ -153,6 +166,23 @@ class OpenInference:
         except (UnknownModel, UnknownVersion) as error:
             which = f"'{name[:200]}'" if number is None else f"'{name[:200]}' version {number[:20]}"
             raise type(error)(f"Request for unknown model: {which} is not found") from error
+
+    def look(self, call: Call, name: str, number: str | None) -> LoadedModel:
+        """As `pick`, for who wants to know something of it: that is no answer by which versions are compared."""
+        model = self.pick(call, name, number)
+        call.arm = None
+        return model
+
+    def statistics(self, call: Call, name: str | None, number: str | None) -> list[Statistics]:
+        """Of one model, or of all that serve. Raises as `pick` does, and InvalidRequest for one version of several."""
+        if not name:
+            serving = sorted(self._registry.serving(), key=lambda model: model.name)
+            return [statistics(each.name, each.version, self._metrics.totals(each.name)) for each in serving]
+        model = self.look(call, name, number)
+        model = model if number else self._registry.slot(name).serving or model
+        if number and len(self._registry.slot(name).loaded) > 1:
+            raise InvalidRequest(f"statistics are of all versions of '{name}' together: ask without a version")
+        return [statistics(name, model.version, self._metrics.totals(name))]
 
     def index(self, ready: bool) -> list[dict[str, str]]:
         """The repository's list, of all versions or of those that are ready."""

@@ -109,6 +109,7 @@ class TensorFlowServing:
             content = tfs_answer.pretty({"models": [slot.name for slot in self._registry.slots()]})
         elif found["metadata"]:
             content = tfs_answer.metadata(self.pick(call, _target(found)).manifest)
+            call.arm = None  # to look is no answer by which versions are compared
         else:
             content = self._status(_target(found))
         return Response(200, content, ((b"x-request-id", call.id.encode()),))

@@ -20,10 +20,13 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
+from contract.answered import AnswerBins
+from service.canary.counting import Arm
 from tests import kinds
 from tests.service import grpc_models
 from tests.service.grpc_models import MIXED, inputs_of_mixed
 from tests.service.grpc_serving import Serving, serving
+from tests.waiting import wait_until
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -296,6 +299,95 @@ def test_the_callbacks_of_the_client_work(client: triton.InferenceServerClient) 
     assert error is None
     assert result.as_numpy("probabilities").shape == (2, 10)
     assert result.as_numpy("probabilities").dtype == triton_to_np_dtype("FP32")
+
+
+def test_a_stream_is_answered_in_order_and_goes_on_after_what_is_wrong(client: triton.InferenceServerClient) -> None:
+    images = [pictures(1 + i % 3) + np.uint8(i) for i in range(60)]
+    alone = [client.infer("digits", inputs_of({"picture": each})).as_numpy("probabilities") for each in images]
+    came: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    client.start_stream(lambda result, error: came.put((result, error)))
+    for i, each in enumerate(images):
+        name = "image" if i == 30 else "picture"
+        client.async_stream_infer("digits", inputs_of({name: each}), request_id=str(i))
+    answers = [came.get(timeout=60) for _ in images]
+    client.stop_stream()
+
+    (refused,) = [error for _, error in answers if error is not None]
+    assert "unexpected inference input 'image'" in str(refused)
+    for i, (result, error) in enumerate(answers):
+        assert (error is not None) == (i == 30)
+        if error is None:
+            response = result.get_response()
+            assert response.id == str(i)
+            assert response.parameters["triton_final_response"].bool_param
+            np.testing.assert_allclose(result.as_numpy("probabilities"), alone[i], atol=1e-6)
+
+
+def test_who_leaves_a_stream_leaves_nothing_waiting(served: Serving, client: triton.InferenceServerClient) -> None:
+    for _ in range(5):
+        with triton.InferenceServerClient(served.address) as leaving:
+            leaving.start_stream(lambda result, error: None)
+            for _ in range(20):
+                leaving.async_stream_infer("digits", inputs_of({"picture": pictures(4)}))
+            leaving.stop_stream(cancel_requests=True)
+
+    wait_until(lambda: served.metric("hornpipe_queue_rows", model="digits") == 0, "nothing waits")
+    assert client.infer("digits", inputs_of({"picture": pictures(1)})).as_numpy("probabilities").shape == (1, 10)
+
+
+def test_statistics_count_rows_runs_and_failures(served: Serving, client: triton.InferenceServerClient) -> None:
+    def now() -> Any:
+        (found,) = client.get_inference_statistics("digits").model_stats
+        return found
+
+    before = now()
+    for rows in (1, 3):
+        client.infer("digits", inputs_of({"picture": pictures(rows)}))
+    with pytest.raises(InferenceServerException):
+        client.infer("digits", inputs_of({"image": pictures(3)}))
+    after = now()
+
+    def more(of: str) -> int:
+        return getattr(after.inference_stats, of).count - getattr(before.inference_stats, of).count
+
+    assert (after.name, after.version) == ("digits", "1")
+    assert after.inference_count - before.inference_count == 4
+    assert after.execution_count - before.execution_count == 2
+    assert (more("success"), more("fail"), more("queue"), more("compute_infer")) == (2, 1, 2, 2)
+    stats = after.inference_stats
+    assert 0 < stats.compute_infer.ns < stats.success.ns
+    rest = served.http.get("/v2/models/digits/stats").json()["model_stats"]
+    assert rest[0]["inference_count"] == after.inference_count
+    assert rest[0]["inference_stats"]["compute_infer"] == {
+        "count": stats.compute_infer.count,
+        "ns": stats.compute_infer.ns,
+    }
+    assert {each.name for each in client.get_inference_statistics().model_stats} == {"digits", MIXED}
+    assert len(served.http.get("/v2/models/stats").json()["model_stats"]) == 2
+    assert served.http.get("/v2/models/absent/stats").status_code == 404
+    with pytest.raises(InferenceServerException):
+        client.get_inference_statistics("digits", "2")
+
+
+def test_who_only_looks_at_a_model_is_no_answer_that_a_canary_is_compared_by(
+    served: Serving, client: triton.InferenceServerClient
+) -> None:
+    """Probes that ask every second whether it is ready would hide how often it fails."""
+    (model,) = (each for each in served.server.state.registry.serving() if each.name == "digits")
+    arm = model.arm = Arm(AnswerBins(model.manifest, model.manifest))
+    try:
+        assert client.is_model_ready("digits")
+        client.get_model_metadata("digits")
+        client.get_inference_statistics("digits")
+        for path in ("/v2/models/digits", "/v2/models/digits/ready", "/v1/models/digits/metadata"):
+            assert served.http.get(path).status_code == 200
+        assert arm.take().requests == 0
+
+        client.infer("digits", inputs_of({"picture": pictures(1)}))
+        wait_until(lambda: arm.take().requests == 1, "the answer is counted")
+    finally:
+        model.arm = None
 
 
 def test_models_can_be_unloaded_and_loaded(served: Serving, client: triton.InferenceServerClient) -> None:

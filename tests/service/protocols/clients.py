@@ -38,6 +38,10 @@ def with_triton(address: str) -> None:
     one(client, True, True, request_compression_algorithm="deflate", response_compression_algorithm="gzip")
     every_type(client)
     asked(client)
+    (statistics,) = client.get_inference_statistics("vector")["model_stats"]
+    assert statistics["inference_count"] > statistics["execution_count"] > 0
+    assert statistics["inference_stats"]["fail"]["count"] > 0
+    assert statistics in client.get_inference_statistics()["model_stats"]
     client.unload_model("plus")
     assert not client.is_model_ready("plus")
     client.load_model("plus")
