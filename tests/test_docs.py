@@ -59,6 +59,10 @@ def test_endpoints() -> None:
     assert {endpoint.split()[1] for endpoint, _ in table("Endpoints")} == paths
 
 
+def test_predictions_come_first_in_what_docs_show() -> None:
+    assert next(iter(create_app(Settings()).api().openapi()["paths"])) == "/predict"
+
+
 def test_commands() -> None:
     documented = {row[0].split()[1]: row[1] for row in table("Promote")}
 

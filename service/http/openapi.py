@@ -103,7 +103,8 @@ def describe(app: FastAPI, registry: Registry) -> Schema:
     schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     serving = sorted(registry.serving(), key=lambda model: model.name)
     _tell_errors(schema["paths"])
-    schema["paths"] |= {PATH: {"post": _predict(serving)}, **_views(), **openapi_others.describe()}
+    first = {PATH: {"post": _predict(serving)}}  # what /docs shows first
+    schema["paths"] = first | schema["paths"] | _views() | openapi_others.describe()
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas |= {"Error": ERROR, "Problem": PROBLEM, "Prediction": _prediction(serving)}
     schemas |= {_instance_name(model): _instance(model.manifest.features) for model in serving}
