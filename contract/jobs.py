@@ -167,12 +167,16 @@ class Jobs:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise JobError(f"{path}: the job table cannot be opened: {error}") from error
+        try:
             self._file.row_factory = sqlite3.Row
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = FULL")  # what was said to be done is done, whatever loses power
             self._file.execute("PRAGMA foreign_keys = ON")
             self._lay_out()
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
+            self._file.close()  # and with it a transaction that others would wait for
             raise JobError(f"{path}: the job table cannot be opened: {error}") from error
 
     def close(self) -> None:
@@ -329,12 +333,14 @@ class Jobs:
     # Reading, and within a transaction
 
     def _lay_out(self) -> None:
-        """Tables as they are now, also in a file of before there were all of these columns."""
-        self._file.executescript(f"BEGIN IMMEDIATE; {_LAYOUT} COMMIT;")
+        """Tables as they are now, also in a file of before there were all of these columns. In one transaction: many
+        may be the first to open it."""
+        self._file.executescript(f"BEGIN IMMEDIATE; {_LAYOUT}")
         there = {row["name"] for row in self._file.execute("PRAGMA table_info(job)")}
         for name, kind in (("boot", "TEXT"), ("steady", "REAL"), ("refusal", "TEXT")):
             if name not in there:
                 self._file.execute(f"ALTER TABLE job ADD COLUMN {name} {kind}")
+        self._file.execute("COMMIT")
 
     def _read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         try:

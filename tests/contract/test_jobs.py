@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -504,3 +505,39 @@ def test_workers_that_are_killed_at_any_moment_lose_no_job(path: Path) -> None:
     assert {job.id for job in table.newest(state="succeeded", most=1000)} == asked
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
     table.close()
+
+
+def test_many_may_be_the_first_to_open_a_table_of_before(path: Path) -> None:
+    """As service and workers do that were all brought up to date. Of ten tables, for one alone may be lucky."""
+    for number in range(10):
+        assert opened_by_many(path.with_name(f"{number}.sqlite")) == []
+
+
+def opened_by_many(path: Path) -> list[str]:
+    """What went wrong."""
+    Jobs(path).close()
+    begin = threading.Barrier(9)
+    wrong: list[str] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        for name in ("boot", "steady", "refusal"):
+            file.execute(f"ALTER TABLE job DROP COLUMN {name}")
+
+        def open_it() -> None:
+            begin.wait()
+            try:
+                Jobs(path).close()
+            except JobError as error:
+                wrong.append(str(error))
+
+        threads = [threading.Thread(target=open_it) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        file.execute("BEGIN IMMEDIATE")  # so that they come to the door together
+        begin.wait()
+        file.execute("ROLLBACK")
+        for thread in threads:
+            thread.join()
+
+    with closing(sqlite3.connect(path)) as file:
+        assert {"boot", "steady", "refusal"} <= {row[1] for row in file.execute("PRAGMA table_info(job)")}
+    return wrong
