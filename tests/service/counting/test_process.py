@@ -97,6 +97,7 @@ def test_it_is_what_the_system_says() -> None:
 
     assert own.resident == pytest.approx(1024 * int(said["VmRSS"].split()[0]), rel=0.1)
     assert own.parent == os.getppid() == int(said["PPid"])
-    assert own.files == len(list(Path("/proc/self/fd").iterdir()))  # each with the one that it takes to look
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    assert own.files == pytest.approx(files, abs=2)  # threads that tests before have left may open one
     assert own.cpu == pytest.approx(sum(os.times()[:4]), abs=0.5)
     assert value(parsed(process.text([os.getpid()], None)), "process_max_fds") >= own.most_files
