@@ -126,3 +126,43 @@ def test_following_ends_with_the_job_and_its_exit_code_says_how(
     assert found == code
     assert said.startswith("one [bold]line[/]\nanother\n")
     assert state in said
+
+
+def test_who_only_looks_makes_no_table(run: Callable[..., tuple[int, str]], path: Path) -> None:
+    code, said = run("list")
+    assert (code, said.startswith(f"no jobs: there is no job table {path} yet")) == (0, True)
+    for wish in (("show", "1"), ("log", "1"), ("cancel", "1"), ("retry", "1")):
+        code, said = run(*wish)
+        assert (code, said.startswith(f"hornpipe: there is no job table {path}; --jobs")) == (1, True)
+    assert not path.exists()
+
+
+def test_numbers_that_are_none_are_refused(
+    jobs: Jobs, run: Callable[..., tuple[int, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "there is no job 99999999999999999999 in " in run("show", "9" * 20)[1]
+    for wrong in (
+        ("list", "--most", "0"),
+        ("run", "x.toml", "--attempts", "0"),
+        ("run", "x.toml", "--attempts", "101"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run(*wrong)
+        assert "expected a whole number from 1 to" in capsys.readouterr().err
+    for lease in ("0", "-5", "nan", "inf", "soon"):
+        with pytest.raises(SystemExit, match="2"):
+            hornpipe.main(["worker", f"--lease={lease}"])
+        assert "expected from 1 to 86400 seconds" in capsys.readouterr().err
+
+
+def test_a_reason_that_is_too_long_is_told(run: Callable[..., tuple[int, str]], path: Path) -> None:
+    code, said = run("run", "examples/flights/train.toml", "--why", "x" * 1001)
+    assert (code, "why: String should have at most 1000 characters" in said) == (1, True)
+    assert not path.exists()
+
+
+def test_data_that_were_refused_are_shown_with_their_reason(jobs: Jobs, run: Callable[..., tuple[int, str]]) -> None:
+    jobs.end(claimed(jobs), "refused", error="flights:\n  nothing new to learn", refusal="nothing_new")
+    assert "nothing new to learn" in run("show", "1")[1]
+    assert json.loads(run("show", "1", "--json")[1])["refusal"] == "nothing_new"
+    assert run("log", "1", "--follow")[0] == 3
