@@ -85,7 +85,11 @@ def test_no_real_week_is_refused(months: list[pa.Table], tmp_path: Path) -> None
         end = datetime(2013, 1, 1) + timedelta(weeks=week)
         production = version(write(folder, [whole.filter(pc.less(whole["date"], end))]))
         later = whole.filter(pc.less(whole["date"], end + timedelta(weeks=1)))
-        data.prepare(checked(write(folder, [later])), production=production)
+        prepared = data.prepare(checked(write(folder, [later])), production=production)
+
+        assert production.data.newest is not None
+        assert prepared.newest is not None
+        assert prepared.newest > production.data.newest
 
 
 def put(name: str, change: Callable[[pa.ChunkedArray], object]) -> Callable[[pa.Table], pa.Table]:
@@ -169,13 +173,13 @@ def test_nothing_new_is_refused_unless_something_else_is_asked_for(months: list[
 def test_rows_that_come_late_and_labels_that_were_mended_are_new(months: list[pa.Table], tmp_path: Path) -> None:
     part = months[7].filter(pc.not_equal(months[7]["carrier"], "UA"))
     late = version(write(tmp_path, [*months[:7], part]))
-    data.prepare(checked(write(tmp_path, months[:8])), production=late)
+    assert data.prepare(checked(write(tmp_path, months[:8])), production=late).newest == late.data.newest
 
     mended = version(write(tmp_path, months[:8]))
     labels = months[7]["outcome"].to_pylist()
     labels[0] = "late" if labels[0] == "on_time" else "on_time"
     month = put("outcome", lambda column: pa.array(labels, column.type))(months[7])
-    data.prepare(checked(write(tmp_path, [*months[:7], month])), production=mended)
+    assert data.prepare(checked(write(tmp_path, [*months[:7], month])), production=mended).newest == mended.data.newest
 
 
 def test_an_empty_or_damaged_file_is_named(months: list[pa.Table], tmp_path: Path) -> None:
