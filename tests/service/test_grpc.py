@@ -235,6 +235,18 @@ class TestMetadata:
             assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert int(trailing["retry-after"]) * 1000 == int(trailing["grpc-retry-pushback-ms"]) > 1000
 
+    def test_a_stream_needs_a_key_and_each_of_its_requests_uses_it_up(self, models: Path, tmp_path: Path) -> None:
+        file = tmp_path / "keys.json"
+        key = keys.add(file, "slow", ("predict",), requests_per_second=0.01, burst=2)
+        with serving(models, keys_file=file) as running, running.channel() as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            error = refusal(lambda: list(stub.ModelStreamInfer(iter([picture()] * 3))))
+            assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+            answers = list(stub.ModelStreamInfer(iter([picture()] * 3), metadata=(("x-api-key", key),)))
+
+        assert [bool(each.infer_response.outputs) for each in answers] == [True, True, False]
+        assert "asks more often than it may" in answers[2].error_message
+
 
 certify = test_guard.certify  # the fixture
 
