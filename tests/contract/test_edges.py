@@ -55,7 +55,7 @@ BINS = 8
 
 
 @given(
-    hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-(2.0**127), 2.0**127, width=32)),
     st.integers(0, 400),
 )
 def test_a_value_that_would_fill_a_bin_alone_has_one_alone(others: np.ndarray, repeats: int) -> None:
@@ -67,8 +67,8 @@ def test_a_value_that_would_fill_a_bin_alone_has_one_alone(others: np.ndarray, r
 
     assert 2 <= len(edges) <= BINS + 1
     assert counts.min() > 0
-    assert counts.sum() == len(values) - (values == np.finfo(np.float32).max).sum()
-    if repeats * BINS >= len(values) and others[repeats % len(others)] != np.finfo(np.float32).max:
+    assert counts.sum() == len(values)
+    if repeats * BINS >= len(values):
         assert counts[with_the_spike.argmax()] == repeats + 1
 
 
