@@ -16,6 +16,10 @@ def init(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
+    from training.child import THREADS
+
+    for name, value in THREADS.items():  # before what has such threads is loaded
+        os.environ.setdefault(name, value)
     from hornpipe import labelled
     from training.command import Wishes, train
 
