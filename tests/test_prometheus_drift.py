@@ -257,11 +257,12 @@ def the_sum_is_judged(found: Recorded, both: dict[str, np.ndarray], given: Basel
 def the_rules_as_they_are_differ_by_extrapolation_alone(
     scene: Scene, counts: list[dict[str, np.ndarray]], given: Baselines
 ) -> None:
-    """Of an hour of scrapes each 15 seconds that would be 0.4% of the rows; here it is some of a few seconds."""
+    """Of an hour of scrapes each 15 seconds that would be 0.4% of the rows; here it is some of a few seconds, and more
+    where a busy machine has scraped seldom."""
     at, scale = judgement(scene)
     found = recorded(scene.prometheus, at=at)
 
-    assert all(1 <= each < 1.5 for each in scale)
+    assert min(scale) > 0.999, scale
     for name, (ratios, rows) in given.items():
         scaled = scale[0] * counts[0][name] + scale[1] * counts[1][name]
         assert found[name] == same(oracle(scaled, ratios, rows))

@@ -106,11 +106,15 @@ class Supervisor:
     def _start_due(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
-            if worker.process is None and now >= worker.next_start:
+            if worker.process is None and now >= worker.next_start and self._ending is None:
                 pause = min(FIRST_PAUSE_SECONDS * 2**worker.failures, LONGEST_PAUSE_SECONDS)
                 worker.next_start = now + pause
                 worker.starts += 1
-                self._start(worker)
+                try:
+                    self._start(worker)
+                except OSError as error:  # there are no processes, files or memory for it now
+                    worker.died()
+                    self._bear(worker, f"could not start: {error}", first_code=1)
 
     def _start(self, worker: Worker) -> None:
         ours, theirs = socket.socketpair()
@@ -124,12 +128,12 @@ class Supervisor:
             "supervisor": os.getpid(),
         }
         command = [sys.executable, "-m", "service.processes.worker", json.dumps(plan)]
-        # Of a process group of its own: Ctrl-C at a terminal comes to the supervisor alone, and once.
-        worker.process = os.posix_spawn(
-            sys.executable, command, os.environ, setpgroup=0, setsigdef=[signal.SIGCHLD, *ENDS]
-        )
         worker.control = ours
-        theirs.close()
+        with theirs:
+            # Of a process group of its own: Ctrl-C at a terminal comes to the supervisor alone, and once.
+            worker.process = os.posix_spawn(
+                sys.executable, command, os.environ, setpgroup=0, setsigdef=[signal.SIGCHLD, *ENDS]
+            )
 
     def _wait(self) -> None:
         """Until a signal, a message or the next start."""
@@ -171,13 +175,21 @@ class Supervisor:
                 self._code = self._code or 1
             return
         why = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        if not was_up and worker.starts == 1:
-            log.error("worker %d could not start: %s", worker.slot, why)
-            self._code = code if code > 0 else 1
+        if was_up:
+            self._bear(worker, f"process {process}, ended: {why}")
+        else:
+            self._bear(worker, f"process {process}, could not start: {why}", first_code=code if code > 0 else 1)
+
+    def _bear(self, worker: Worker, what: str, first_code: int | None = None) -> None:
+        """Another takes its place, but that a first one which cannot start is no reason to try again: all end with that
+        code."""
+        if first_code is not None and worker.starts == 1:
+            log.error("worker %d, %s", worker.slot, what)
+            self._code = first_code
             self._end(signal.SIGTERM)
         else:
             pause = max(0.0, worker.next_start - time.monotonic())
-            log.warning("worker %d, process %d, ended: %s; another starts in %.1f s", worker.slot, process, why, pause)
+            log.warning("worker %d, %s; another starts in %.1f s", worker.slot, what, pause)
 
     def _assign(self) -> None:
         """Tell every worker where to accept: at its own socket, and at those that nobody else does."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -255,6 +256,21 @@ def test_a_killed_supervisor_takes_its_workers_along_and_the_next_one_sweeps(sta
 
     assert not folder.exists()
     assert folder_of(second).exists()
+
+
+def test_a_worker_that_cannot_be_started_now_is_started_later(start: Start, row: dict[str, Any]) -> None:
+    process = start_all(start)
+    supervisor = process.process.pid
+    limits = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+    most = 1 + max(int(each.name) for each in Path(f"/proc/{supervisor}/fd").iterdir())
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (most, limits[1]))
+    os.kill(workers(process)[1], signal.SIGKILL)
+    wait_until(lambda: "worker 1, could not start: [Errno 24]" in process.log.read_text(), "it has been tried")
+    assert process.client.post("/predict", json={"instances": [row]}).status_code == 200
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, limits)
+    wait_until(lambda: 1 in workers(process), "it has been tried again", 60)
+
+    assert process.process.poll() is None
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -13,7 +13,7 @@ import pytest
 from contract.histogram import fit_inputs
 from contract.manifest import DataFacts, DriftBaseline, Manifest
 from training import config, data
-from training.errors import DataRefused, NothingNew
+from training.errors import DataError, DataRefused, NothingNew
 
 FEW = 8  # of so many flights one
 SPANS = 'split={by="time", column="date", validation="14d", test="28d"}'
@@ -186,7 +186,8 @@ def test_an_empty_or_damaged_file_is_named(months: list[pa.Table], tmp_path: Pat
     production = version(write(tmp_path, months[:8]))
     (tmp_path / "2013-09.parquet").write_bytes(b"")
 
-    assert "2013-09.parquet" in refusal(tmp_path, production)
+    with pytest.raises(DataError, match=r"2013-09\.parquet"):
+        data.prepare(checked(tmp_path), production=production)
 
 
 def test_a_version_that_does_not_know_how_new_its_rows_were_says_nothing(

@@ -75,7 +75,7 @@ def test_an_unknown_variant(models: Path) -> None:
 
 def test_an_unknown_version(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quantize", NAME, "7", "--models", str(models)]) == 1
-    assert "flights/7 is not a sound bundle" in capsys.readouterr().err
+    assert "flights has no version 7; versions: 1" in capsys.readouterr().err
 
 
 def test_a_version_from_before_weights_were_kept(models: Path) -> None:
