@@ -4,8 +4,10 @@ import asyncio
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from contract.histogram import bin_names
 from service.counting.exposition import Page, number
 from service.counting.instruments import INPUT_BIN, INSTRUMENTS, OUTCOMES, SECONDS
-from service.counting.process import usage
+from service.counting.process import children, text, usage
 from service.counting.store import OwnMemory
 from service.processes.shared import SharedFolder
 from tests.service import untrained
 from tests.service.scraped import parsed, scraped, value
 from tests.service.untrained import ROUTE, Process, Served
-from tests.waiting import wait_until
 
 NASTY = ('say "hi"', "back\\slash", "two\nlines", "100%s", "%d %% {x}", "é✓", "a=b,c}", " ", "\\n")
 
@@ -120,21 +121,43 @@ def test_traces_are_counted_through_reloads() -> None:
     assert counted == [0, 3, 3, 4, 5]
 
 
-def test_processes_are_added_up() -> None:
-    """With what they have started: other tests' processes may live beside this one's own."""
-    family = ["ps", "-o", "rss=", "-p", str(os.getpid()), "--ppid", str(os.getpid())]
-    holds = "import time; held = bytes(range(256)) * 10**6; time.sleep(1000)"
-    with subprocess.Popen([sys.executable, "-c", holds]) as child:
-        wait_until(lambda: usage(child.pid).resident > 256e6, "it holds its memory")
-        samples = scraped(Process(OwnMemory()).metrics)
-        resident = 1024 * sum(
-            map(int, subprocess.run(family, capture_output=True, text=True, check=True).stdout.split())
-        )
-        child.kill()
+WORKS = "import time\nwhile time.process_time() < 1: pass\nheld = bytes(range(256)) * {held}\n"
+PARENT = f"""{WORKS.format(held=10**5)}
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {WORKS.format(held=10**6) + "print(flush=True); time.sleep(1000)"!r}])
+child.wait()
+"""
 
-    assert value(samples, "process_resident_memory_bytes") == pytest.approx(resident, rel=0.1)
-    assert resident > 256e6 + usage(os.getpid()).resident / 2
-    assert value(samples, "process_cpu_seconds_total") == pytest.approx(sum(os.times()[:4]), abs=1)
+
+def test_processes_are_added_up() -> None:
+    """Of a family of its own: this process has children of other tests, whose time would be part of it."""
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        parent.stdout.readline()
+        both = [parent.pid, *children(parent.pid)]
+        samples = parsed(text(both[:1], None))
+        told = subprocess.run(
+            ["ps", "-o", "rss=,times=,etimes=", "-p", ",".join(map(str, both))],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for each in both:
+            os.kill(each, signal.SIGKILL)
+
+    resident, cpu, age = (list(map(int, told[i::3])) for i in range(3))
+    assert len(both) == 2
+    assert value(samples, "process_resident_memory_bytes") == pytest.approx(1024 * sum(resident), rel=0.05)
+    assert min(resident) > 25e3
+    assert max(resident) > 256e3
+    assert value(samples, "process_cpu_seconds_total") == pytest.approx(sum(cpu) + 1, abs=1)  # each in whole seconds
+    assert time.time() - value(samples, "process_start_time_seconds") == pytest.approx(max(age), abs=60)
+
+
+def test_a_process_tells_of_itself() -> None:
+    samples = scraped(Process(OwnMemory()).metrics)
+
+    assert value(samples, "process_cpu_seconds_total") >= time.process_time() - 1
+    assert value(samples, "process_resident_memory_bytes") > 20e6
     assert abs(value(samples, "process_start_time_seconds") - Path("/proc/self").stat().st_ctime) < 3600
     assert usage(2**22 + 1) is None
 
