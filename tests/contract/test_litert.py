@@ -118,14 +118,18 @@ def test_a_closed_one_runs_no_more(scaled: Path) -> None:
 
 
 ALONE = """
-import json, os, sys
+import json, re, sys
 from pathlib import Path
 import numpy as np
 from contract.encoded import Encoded
 from contract.litert import LiteRT
 
 def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    # Of files the network alone: pages of libraries come and go with what else the machine does.
+    mappings = Path("/proc/self/smaps").read_text()
+    memory = re.findall(r"^Anonymous: +(\\d+)", mappings, re.MULTILINE)
+    mapped = re.findall(rf" {re.escape(str(path))}\\n(?:.*\\n)*?Rss: +(\\d+)", mappings)
+    return 1024 * sum(map(int, memory + mapped))
 
 def run(rows):
     made = LiteRT(path)
@@ -133,7 +137,7 @@ def run(rows):
         made.run(Encoded(np.ones((count, 4), np.float32), np.zeros((count, 0), np.int32)))
     return made
 
-path = Path(sys.argv[1])
+path = Path(sys.argv[1]).resolve()
 run((1, 8)).close()
 """
 
