@@ -10,6 +10,7 @@ from ml_dtypes import bfloat16
 
 from contract import channel
 from contract.channel import Channel, region_file
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
 
     a, b = socket.socketpair()
     up, down = region_file(), region_file()
-    ends = (Channel(a, up, down, 5.0), Channel(b, os.dup(down), os.dup(up), 5.0))
+    ends = (Channel(a, up, down, PATIENCE_SECONDS), Channel(b, os.dup(down), os.dup(up), PATIENCE_SECONDS))
     yield ends
     for end in ends:
         end.close()
