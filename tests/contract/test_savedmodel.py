@@ -49,12 +49,13 @@ def test_no_number_of_rows_is_traced_anew(scaled: Path) -> None:
 
     runtime = SavedModel(scaled, "cpu")
     runtime.run(numbers(np.ones((1, 4), np.float32)))
-    functions = len(context.context().list_function_names())
+    functions = set(context.context().list_function_names())
     for rows in range(41):
         runtime.run(numbers(np.ones((rows, 4), np.float32)))
 
     assert runtime.traces == 1
-    assert len(context.context().list_function_names()) == functions
+    # None is new; of other tests' models some may have gone meanwhile, with the garbage.
+    assert set(context.context().list_function_names()) <= functions
 
 
 def test_rows_that_do_not_fit_fail_and_the_next_ones_run(scaled: Path) -> None:
@@ -85,8 +86,8 @@ def test_a_closed_one_runs_no_more(scaled: Path) -> None:
         runtime.run(numbers(np.ones((1, 4), np.float32)))
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_a_network_of_mixed_precision_answers_in_float32(policy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("policy", "unit"), [("mixed_float16", 2**-10), ("mixed_bfloat16", 2**-7)])
+def test_a_network_of_mixed_precision_answers_in_float32(policy: str, unit: float, tmp_path: Path) -> None:
     import keras
 
     keras.utils.set_random_seed(0)
@@ -102,8 +103,11 @@ def test_a_network_of_mixed_precision_answers_in_float32(policy: str, tmp_path: 
 
     rows = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     answers = SavedModel(tmp_path / "saved", "cpu").run(numbers(rows))["value"]
+    expected = network(rows)["value"].numpy()
     assert answers.dtype == np.float32
-    np.testing.assert_allclose(answers, network(rows)["value"], rtol=1e-6)
+    # To how many roundings of its hidden layer's type a graph comes is the processor's affair.
+    np.testing.assert_allclose(answers, expected, atol=4 * unit * np.abs(expected).max())
+    assert len(np.unique(answers)) > 5
 
 
 ON_TWO = """
