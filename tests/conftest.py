@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from rich.console import Console
 
 from contract import bundle, routing
@@ -33,7 +34,7 @@ from service.server import Server
 from service.server import server as make_server
 from service.settings import Settings
 from tests import made, order
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     import keras
@@ -47,9 +48,12 @@ NAME = "flights"
 SOME = "some_flights"  # the folder, and what is in that of the trained
 MODELS, WEIGHTS, ASSESSMENT = "models", "trained.weights.h5", "assessment.pickle"
 
-# The same examples in every run: a test that passed passes again.
-settings.register_profile("fixed", derandomize=True, deadline=None)
+# The same examples in every run, however long they take: a test that passed passes again.
+settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fixed")
+# Of its values Hypothesis takes some from the constants of our modules, as far as they are loaded: with each order of
+# files they would be others.
+providers._get_local_constants = providers.Constants
 
 
 class Trained:
@@ -216,9 +220,10 @@ def serving(
     port = server.servers[0].sockets[0].getsockname()[1]
     scheme, trusted = ("https", create_default_context(cafile=given.tls_cert)) if given.tls_cert else ("http", True)
     try:
-        with httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=30, verify=trusted) as client:
+        url = f"{scheme}://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, verify=trusted) as client:
             if ready:
-                wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready", 120)
+                wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready")
             yield Running(client, server, thread)
     finally:
         server.should_exit = True
