@@ -5,25 +5,31 @@ import os
 import re
 import socket
 
-# Below the ports that the system gives to clients: one of those may be taken between the look and the server's start.
+# Below the ports that most systems give to clients.
 LOWEST, EACH, WORKERS = 12_000, 2_000, 10
 
 _turns = itertools.count(os.getpid())
+_held: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """One that nobody has, that no other worker of pytest-xdist is given, and that was not given a moment ago."""
+    """One that nobody has, and that nobody but the server will get: this process holds it, without listening, and a
+    server that sets SO_REUSEADDR, as all of ours and Go's do, may listen there all the same."""
     worker = re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or "0"
     lowest = LOWEST + EACH * (int(worker) % WORKERS)
-    while not _is_free(port := lowest + next(_turns) % EACH):
+    while not _is_held(port := lowest + next(_turns) % EACH):
         continue
     return port
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as found:
-        try:
-            found.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+def _is_held(port: int) -> bool:
+    held = socket.socket()
+    try:
+        held.bind(("127.0.0.1", port))
+    except OSError:
+        held.close()
+        return False
+    # Bound alone, so that nobody had it; shared from now on.
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held.append(held)
     return True
