@@ -81,6 +81,7 @@ def digits(models: Path) -> Kind:
     import keras
     from sklearn.datasets import load_digits
 
+    keras.utils.set_random_seed(0)
     pictures, labels = load_digits(return_X_y=True)
     pictures = (pictures.reshape(-1, 8, 8, 1) * 15.9).astype(np.uint8)
     encoder = Encoder([ImageFeature(name="picture", shape=(8, 8, 1))])
@@ -99,6 +100,7 @@ def diabetes(models: Path) -> Kind:
     import keras
     from sklearn.datasets import load_diabetes
 
+    keras.utils.set_random_seed(0)
     data = load_diabetes()
     values = data.data.astype(np.float32)
     features = [
@@ -120,6 +122,7 @@ def texts(models: Path) -> Kind:
     """A title that may be missing, and a body; two classes. TextVectorization is in the graph."""
     import keras
 
+    keras.utils.set_random_seed(0)
     random = np.random.default_rng(0)
     words = {0: ["storm", "rain", "cloud", "wind", "snow"], 1: ["goal", "match", "team", "score", "league"]}
     both = ["the", "a", "today", "on", "Sunday,", "in", "Genève", "—", "and"]
@@ -155,7 +158,6 @@ def fit(network: Any, inputs: dict[str, np.ndarray], labels: np.ndarray, loss: s
     import keras
     import tensorflow as tf
 
-    keras.utils.set_random_seed(0)
     (name,) = network.output
     of, optimizer = keras.losses.get(loss), keras.optimizers.Adam(0.02)
     inputs = {key: tf.constant(value) for key, value in inputs.items()}
