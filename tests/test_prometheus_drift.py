@@ -7,7 +7,7 @@ they are, and with the counters themselves in the place of their increase, which
 """
 
 import json
-import time
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,20 +97,12 @@ def scene(start: Start, tmp_path: Path) -> Iterator[Scene]:
 
 
 def send(scene: Scene, number: int, rows: list[Row]) -> None:
-    """All to one service; when this returns Prometheus has counted them, and judged since."""
+    """All to one service."""
     answers: list[Row] = []
     for i in range(0, len(rows), 100):
         answer = scene.services[number].client.post("/predict", json={"instances": rows[i : i + 100]})
         answers += answer.raise_for_status().json()["predictions"]
     scene.sent.append(Sent(rows, [each["probabilities"]["late"] for each in answers]))
-    prometheus, total = scene.prometheus, sum(len(each.rows) for each in scene.sent)
-    counted = 'sum(hornpipe_output_bin_total{output="probability"})'
-    wait_until(lambda: prometheus.value(counted) == total, f"{total} rows are scraped")
-    seen = time.time()
-    # A judgement may have begun before the scrape was there in full: one that begins later has not.
-    for name in ("exact_model_version_output:hornpipe_output", "model_version_output:hornpipe_output"):
-        judged = f"min(timestamp({name}:psi_critical1h)) > {seen}"
-        wait_until(lambda query=judged: prometheus.query(query), "all has been judged since")
 
 
 def by_hand(manifest: Manifest, sent: list[Sent]) -> dict[str, np.ndarray]:
@@ -155,14 +147,43 @@ def oracle(counts: np.ndarray, baseline: tuple[float, ...], baseline_rows: int) 
     }
 
 
-def recorded(prometheus: Prometheus, prefix: str = "", at: float | None = None) -> Recorded:
-    """By input or output, what its judgement has come to: the last one, or that of a moment."""
+def recorded(prometheus: Prometheus, prefix: str, at: float) -> Recorded:
+    """By input or output, what its judgement came to at a moment."""
     found: Recorded = {}
     for kind, level in KINDS.items():
         for measure in MEASURES:
             for each in prometheus.query(f"{prefix}model_version_{level}:hornpipe_{kind}:{measure}1h", at):
                 found.setdefault(each["metric"][level], {})[measure] = float(each["value"][1])
     return found
+
+
+def judged(prometheus: Prometheus, prefix: str = "") -> float:
+    """The moment of the last judgement, by the rule that comes last in it; NaN where it has come to nothing."""
+    return prometheus.value(f"max(timestamp({prefix}model_version_output:hornpipe_output:psi_critical1h))")
+
+
+def rows_judged(prometheus: Prometheus, at: float) -> set[float]:
+    names = [f"exact_model_version_{level}:hornpipe_{kind}_rows:increase1h" for kind, level in KINDS.items()]
+    return {float(each["value"][1]) for name in names for each in prometheus.query(name, at)}
+
+
+def exactly(scene: Scene, given: Baselines) -> Recorded:
+    """What was recorded by the first judgement that saw all rows of all inputs and outputs: a service whose scrape
+    takes longer than it may is in none."""
+    total, found = sum(len(each.rows) for each in scene.sent), Recorded()
+
+    def look() -> bool:
+        at = judged(scene.prometheus, "exact_")
+        if math.isfinite(at) and rows_judged(scene.prometheus, at) == {total}:
+            found.update(recorded(scene.prometheus, "exact_", at))
+        return is_whole(found, given)
+
+    wait_until(look, f"{total} rows are judged")
+    return found
+
+
+def is_whole(found: Recorded, given: Baselines) -> bool:
+    return found.keys() == given.keys() and all(each.keys() == set(MEASURES) for each in found.values())
 
 
 def rows_of(said: Row) -> np.ndarray:
@@ -189,21 +210,22 @@ def factors(scene: Scene, at: float) -> list[float] | None:
     for kind, level, name in (("input", "feature", "distance"), ("output", "output", "probability")):
         each = f'sum by (instance) (increase(hornpipe_{kind}_bin_total{{{level}="{name}"}}[1h]))'
         by_instance = {one["metric"]["instance"]: float(one["value"][1]) for one in scene.prometheus.query(each, at)}
-        found = [by_instance[f"127.0.0.1:{service.port}"] for service in scene.services]
-        judged = f'model_version_{level}:hornpipe_{kind}_rows:increase1h{{{level}="{name}"}}'
-        if scene.prometheus.value(judged, at) != pytest.approx(sum(found), rel=1e-12):
+        found = [by_instance.get(f"127.0.0.1:{service.port}", math.nan) for service in scene.services]
+        rows_seen = f'model_version_{level}:hornpipe_{kind}_rows:increase1h{{{level}="{name}"}}'
+        if scene.prometheus.value(rows_seen, at) != pytest.approx(sum(found), rel=1e-12):
             return None
     return [increase / count for increase, count in zip(found, rows, strict=True)]
 
 
-def judgement(scene: Scene) -> tuple[float, list[float]]:
-    """The moment of a judgement, and its factors."""
-    found: list[tuple[float, list[float]]] = []
+def judgement(scene: Scene, given: Baselines) -> tuple[Recorded, list[float]]:
+    """What a judgement by all samples before it came to, and its factors."""
+    found: list[tuple[Recorded, list[float]]] = []
 
     def look() -> bool:
-        at = scene.prometheus.value("max(timestamp(model_version_output:hornpipe_output:psi_critical1h))")
-        scale = factors(scene, at)
-        found.extend([(at, scale)] if scale is not None else [])
+        at = judged(scene.prometheus)
+        scale = factors(scene, at) if math.isfinite(at) else None
+        if scale is not None and is_whole(said := recorded(scene.prometheus, "", at), given):
+            found.append((said, scale))
         return bool(found)
 
     wait_until(look, "a judgement saw all samples before it")
@@ -220,23 +242,25 @@ def same(expected: dict[str, float]) -> object:
 
 def test_prometheus_the_service_and_scipy_agree(scene: Scene, mixed: list[list[Row]], trained: Trained) -> None:
     manifest = trained.bundle.manifest
+    given = baselines(manifest)
     send(scene, 0, mixed[0])
-    what_one_service_says_is_recorded(scene, manifest)
+    what_one_service_says_is_recorded(scene, manifest, given)
     send(scene, 1, mixed[1])
+    found = exactly(scene, given)
     counts = [{name: rows_of(each) for name, each in told(service).items()} for service in scene.services]
     both = {name: counts[0][name] + counts[1][name] for name in counts[0]}
     assert {name: both[name].tolist() for name in by_hand(manifest, scene.sent)} == listed(
         by_hand(manifest, scene.sent)
     )
 
-    the_sum_is_judged(recorded(scene.prometheus, "exact_"), both, baselines(manifest))
-    the_rules_as_they_are_differ_by_extrapolation_alone(scene, counts, baselines(manifest))
+    the_sum_is_judged(found, both, given)
+    the_rules_as_they_are_differ_by_extrapolation_alone(scene, counts, given)
 
 
-def what_one_service_says_is_recorded(scene: Scene, manifest: Manifest) -> None:
-    found, said = recorded(scene.prometheus, "exact_"), told(scene.services[0])
+def what_one_service_says_is_recorded(scene: Scene, manifest: Manifest, given: Baselines) -> None:
+    found, said = exactly(scene, given), told(scene.services[0])
 
-    assert found.keys() == said.keys() == baselines(manifest).keys()
+    assert found.keys() == said.keys() == given.keys()
     for name, each in said.items():
         assert found[name] == same({measure: each[measure.removeprefix("psi_")] for measure in MEASURES})
     by_hands = by_hand(manifest, scene.sent)
@@ -259,8 +283,7 @@ def the_rules_as_they_are_differ_by_extrapolation_alone(
 ) -> None:
     """Of an hour of scrapes each 15 seconds that would be 0.4% of the rows; here it is some of a few seconds, and more
     where a busy machine has scraped seldom."""
-    at, scale = judgement(scene)
-    found = recorded(scene.prometheus, at=at)
+    found, scale = judgement(scene, given)
 
     assert min(scale) > 0.999, scale
     for name, (ratios, rows) in given.items():

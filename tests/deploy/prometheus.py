@@ -1,5 +1,6 @@
 """A real Prometheus that scrapes real services once a second, and judges by the rules of deploy/prometheus at once."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 RULES = Path("deploy/prometheus/rules")
 
@@ -28,7 +29,7 @@ class Prometheus:
     """What can be asked of one that runs."""
 
     def __init__(self, port: int) -> None:
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS)
 
     def ready(self) -> bool:
         try:
@@ -45,8 +46,10 @@ class Prometheus:
         return self._get("/api/v1/query_range", query=query, start=start, end=end, step=1)["result"]
 
     def value(self, query: str, at: float | None = None) -> float:
-        (only,) = self.query(query, at)
-        return float(only["value"][1])
+        """Of the one series; NaN where there is none, as after a scrape that took longer than it may."""
+        found = self.query(query, at)
+        assert len(found) <= 1, found
+        return float(found[0]["value"][1]) if found else math.nan
 
     def label_values(self, metric: str, label: str) -> list[str]:
         return self._get(f"/api/v1/label/{label}/values", **{"match[]": metric})
