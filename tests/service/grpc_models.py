@@ -1,4 +1,4 @@
-"""Models for the protocols: one with every type of input and output, and one that takes as long as a client says."""
+"""Models for the protocols: one with every type of input and output, and one that a gate can hold."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from tests.contract.networks import save
 
 Tensors = dict[str, NDArray[Any]]
 
-MIXED, SLOW = "mixed", "slow"
+MIXED, HELD = "mixed", "held"
 WEIGHTS = np.arange(12, dtype=np.float32).reshape(4, 3) / 8
 
 
@@ -57,14 +57,12 @@ class Mixed(tf.Module):
         }
 
 
-class Slow(tf.Module):
-    """`answer` [n] is `steps` [n], after as many steps of a loop as the largest of them says."""
+class Held(tf.Module):
+    """`next` [n] is `n` [n] and one."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "steps")])
-    def serve(self, steps: Any) -> dict[str, Any]:
-        most = tf.reduce_max(steps)
-        done = tf.while_loop(lambda i: i < most, lambda i: (i + 1,), (tf.constant(0, tf.int64),))[0]
-        return {"answer": steps + done * 0}
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "n")])
+    def serve(self, n: Any) -> dict[str, Any]:
+        return {"next": n + 1}
 
 
 def inputs_of_mixed(count: int) -> Tensors:
@@ -89,15 +87,15 @@ def answers_of_mixed(inputs: Tensors) -> Tensors:
     }
 
 
-def slow(models: Path) -> None:
-    """In LiteRT, which is there at once."""
-    steps = np.array([1, 2, 3])
-    with bundle.staged(models, SLOW) as staging:
-        save(Slow(), staging, "serving_default")
+def held(models: Path) -> None:
+    """In LiteRT, which is there at once; on threads, since it is said to be slow."""
+    numbers = np.array([1, 2, 3])
+    with bundle.staged(models, HELD) as staging:
+        save(Held(), staging, "serving_default")
         converter = tf.lite.TFLiteConverter.from_saved_model(str(staging), signature_keys=["serving_default"])
-        file = staging / "slow.tflite"
+        file = staging / "held.tflite"
         file.write_bytes(converter.convert())
-        _publish(SLOW, models, staging, _variant("litert", file), {"steps": steps}, {"answer": steps})
+        _publish(HELD, models, staging, _variant("litert", file), {"n": numbers}, {"next": numbers + 1})
 
 
 def mixed(models: Path) -> None:

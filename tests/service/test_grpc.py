@@ -1,5 +1,6 @@
 """The port of gRPC: health, keys, TLS, deadlines, cancelling, limits, starting and stopping; and hostile messages."""
 
+import itertools
 import logging
 import os
 import signal
@@ -32,13 +33,14 @@ from tests import kinds
 from tests.ports import free_port
 from tests.service import grpc_models
 from tests.service.access import test_guard
-from tests.service.grpc_models import SLOW
+from tests.service.gate import HOUR_MS, Gate, gated
+from tests.service.grpc_models import HELD
 from tests.service.grpc_serving import Serving, serving
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-SECOND = 4_000_000  # steps of the slow model, about
+GRPC_LOG = "grpc._cython.cygrpc"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(models: Path) -> Iterator[Serving]:
-    with serving(models, max_body_bytes=100_000, receive_seconds=0.5) as running:
+    with serving(models, max_body_bytes=100_000) as running:
         yield running
 
 
@@ -63,9 +65,11 @@ def closing_server(given: Settings, models: Path) -> Iterator[str]:
     thread.start()
     wait_until(lambda: server.started, "the server listens")
     assert server.grpc is not None
-    yield f"127.0.0.1:{server.grpc.port}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"127.0.0.1:{server.grpc.port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def resident() -> int:
@@ -130,16 +134,19 @@ class TestLimits:
             assert resident() - before < 250_000_000  # the client's own copies are in this process, too
             assert infer(channel, picture(), compression=grpc.Compression.Gzip).outputs
 
-    def test_a_request_that_does_not_arrive_is_given_up(self, served: Serving) -> None:
-        with served.channel() as channel:
+    def test_a_request_that_does_not_arrive_is_given_up(self, models: Path) -> None:
+        """By a service of its own: to all others, the machine may be slower than that."""
+        with serving(models, receive_seconds=0.5) as impatient, impatient.channel() as channel:
             never = threading.Event()
 
             def nothing() -> Iterator[bytes]:
                 never.wait()
                 yield b""
 
-            error = refusal(channel.stream_unary(INFER), nothing(), timeout=20)
-            never.set()
+            try:
+                error = refusal(channel.stream_unary(INFER), nothing(), timeout=PATIENCE_SECONDS)
+            finally:
+                never.set()
             assert (error.code(), error.details()) == (grpc.StatusCode.CANCELLED, "the request did not arrive")
 
     def test_errors_fit_into_a_clients_headers(self, served: Serving) -> None:
@@ -184,13 +191,13 @@ class TestMessages:
     def test_clients_that_leave_are_no_news(self, served: Serving, caplog: pytest.LogCaptureFixture) -> None:
         """gRPC has a traceback in the log for those that leave while they are being answered."""
         assert served.server.grpc is not None
-        log = logging.getLogger("grpc._cython.cygrpc")
+        log = logging.getLogger(GRPC_LOG)
         for error in (cygrpc.ExecuteBatchError("it failed"), ValueError("something else")):
             try:
                 raise error
             except (cygrpc.ExecuteBatchError, ValueError):
                 log.exception("unexpected")
-        assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
+        assert [each.exc_info[0] for each in caplog.records if each.name == GRPC_LOG and each.exc_info] == [ValueError]
 
 
 class TestMetadata:
@@ -226,7 +233,7 @@ class TestMetadata:
 
     def test_a_key_that_is_used_up_says_when_to_come_back(self, models: Path, tmp_path: Path) -> None:
         file = tmp_path / "keys.json"
-        key = keys.add(file, "slow", ("predict",), requests_per_second=0.1, burst=2)
+        key = keys.add(file, "slow", ("predict",), requests_per_second=0.001, burst=2)
         with serving(models, keys_file=file) as running, running.channel() as channel:
             metadata = (("x-api-key", key),)
             assert all(infer(channel, picture(), metadata=metadata).outputs for _ in range(2))
@@ -237,7 +244,7 @@ class TestMetadata:
 
     def test_a_stream_needs_a_key_and_each_of_its_requests_uses_it_up(self, models: Path, tmp_path: Path) -> None:
         file = tmp_path / "keys.json"
-        key = keys.add(file, "slow", ("predict",), requests_per_second=0.01, burst=2)
+        key = keys.add(file, "slow", ("predict",), requests_per_second=0.001, burst=2)
         with serving(models, keys_file=file) as running, running.channel() as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             error = refusal(lambda: list(stub.ModelStreamInfer(iter([picture()] * 3))))
@@ -261,13 +268,14 @@ class TestTls:
             with grpc.secure_channel(running.address, grpc.ssl_channel_credentials(first)) as channel:
                 assert infer(channel, picture()).outputs
             with running.channel() as channel:
-                assert refusal(infer, channel, picture(), timeout=5).code() == grpc.StatusCode.UNAVAILABLE
+                error = refusal(infer, channel, picture(), timeout=PATIENCE_SECONDS)
+                assert error.code() == grpc.StatusCode.UNAVAILABLE
             second = certify("second")
             pair.key.write_bytes(second.key.read_bytes())
             pair.cert.write_bytes(second.cert.read_bytes())
             renewed = grpc.ssl_channel_credentials(second.cert.read_bytes())
             with grpc.secure_channel(running.address, renewed) as channel:
-                assert infer(channel, picture(), timeout=10).outputs
+                assert infer(channel, picture(), timeout=PATIENCE_SECONDS).outputs
 
     def test_clients_may_have_to_show_one(self, models: Path, certify: test_guard.Certify) -> None:
         authority = certify("authority")
@@ -277,9 +285,10 @@ class TestTls:
             root = pair.cert.read_bytes()
             shown = grpc.ssl_channel_credentials(root, mine.key.read_bytes(), mine.cert.read_bytes())
             with grpc.secure_channel(address, shown) as channel:
-                assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10).status
+                asked = health_pb2.HealthCheckRequest()
+                assert health_pb2_grpc.HealthStub(channel).Check(asked, timeout=PATIENCE_SECONDS).status
             with grpc.secure_channel(address, grpc.ssl_channel_credentials(root)) as channel:
-                error = refusal(health_pb2_grpc.HealthStub(channel).Check, health_pb2.HealthCheckRequest(), timeout=5)
+                error = refusal(health_pb2_grpc.HealthStub(channel).Check, asked, timeout=PATIENCE_SECONDS)
                 assert error.code() == grpc.StatusCode.UNAVAILABLE
 
     def test_a_locked_key_is_said_to_be_of_no_use(self, certify: test_guard.Certify) -> None:
@@ -289,18 +298,24 @@ class TestTls:
 
 
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """One thread, and a model that holds it as long as it is told."""
+def gate() -> Iterator[Gate]:
+    with gated() as each:
+        yield each
+
+
+@pytest.fixture(scope="module")
+def slow(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """One thread, which the gate holds."""
     folder = tmp_path_factory.mktemp("slow")
-    grpc_models.slow(folder)
-    with serving(folder, threads=1) as running:
+    grpc_models.held(folder)
+    with serving(folder, threads=1, timeout_ms=HOUR_MS) as running:
         yield running
 
 
-def steps(count: int) -> service_pb2.ModelInferRequest:
-    request = service_pb2.ModelInferRequest(model_name=SLOW)
-    request.inputs.add(name="steps", datatype="INT64", shape=[1])
-    request.raw_input_contents.append(np.int64(count).tobytes())
+def number(value: int) -> service_pb2.ModelInferRequest:
+    request = service_pb2.ModelInferRequest(model_name=HELD)
+    request.inputs.add(name="n", datatype="INT64", shape=[1])
+    request.raw_input_contents.append(np.int64(value).tobytes())
     return request
 
 
@@ -308,61 +323,86 @@ class TestTime:
     def outcomes(self, slow: Serving) -> dict[str, float]:
         return {
             outcome: slow.metric(
-                "hornpipe_request_duration_seconds_count", model=SLOW, route="grpc/ModelInfer", outcome=outcome
+                "hornpipe_request_duration_seconds_count", model=HELD, route="grpc/ModelInfer", outcome=outcome
             )
             for outcome in ("ok", "rejected", "gone")
         }
 
+    def rows(self, slow: Serving) -> float:
+        """That wait or run."""
+        return slow.metric("hornpipe_queue_rows", model=HELD)
+
     @contextmanager
-    def busy(self, slow: Serving, channel: grpc.Channel) -> Iterator[Any]:
-        """While the only thread runs something; what runs is the value."""
-        running = channel.unary_unary(INFER).future(steps(SECOND).SerializeToString())
-        wait_until(lambda: slow.metric("hornpipe_queue_rows", model=SLOW) == 1, "it runs")
-        yield running
-        assert running.result(timeout=60)
-        wait_until(lambda: slow.metric("hornpipe_queue_rows", model=SLOW) == 0, "nothing waits")
+    def busy(self, slow: Serving, gate: Gate, channel: grpc.Channel) -> Iterator[None]:
+        """While the only thread is held."""
+        gate.open.clear()
+        try:
+            running = channel.unary_unary(INFER).future(number(1).SerializeToString())
+            wait_until(lambda: self.rows(slow) == 1, "it runs")
+            yield
+            assert not running.done()
+        finally:
+            gate.open.set()
+        assert running.result(timeout=PATIENCE_SECONDS)
+        wait_until(lambda: self.rows(slow) == 0, "nothing waits")
 
-    def test_a_deadline_that_is_over_drops_the_rows(self, slow: Serving) -> None:
-        with slow.channel() as channel:
-            infer(channel, steps(1))
-            before, rows = self.outcomes(slow), slow.metric("hornpipe_batch_rows_sum", model=SLOW)
-            with self.busy(slow, channel) as running:
-                error = refusal(infer, channel, steps(1), timeout=0.1)
-                assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-                assert not running.done()
+    def test_a_deadline_that_is_over_drops_the_rows(self, slow: Serving, gate: Gate) -> None:
+        deadlines = (0.1 * 2**i for i in itertools.count())
+
+        def too_late() -> bool:
+            """It may be over before the service has heard of the call, so the next one has more time."""
+            error = refusal(infer, channel, number(1), timeout=next(deadlines))
+            assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            wait_until(lambda: self.rows(slow) == 1, "its row waits no more")
             after = self.outcomes(slow)
-            assert after["ok"] == before["ok"] + 1
-            assert after["rejected"] + after["gone"] == before["rejected"] + before["gone"] + 1
-            assert slow.metric("hornpipe_batch_rows_sum", model=SLOW) == rows + 1
+            return after["rejected"] + after["gone"] > before["rejected"] + before["gone"]
 
-    def test_the_headers_time_holds_as_well(self, slow: Serving) -> None:
-        with slow.channel() as channel, self.busy(slow, channel) as running:
-            error = refusal(infer, channel, steps(1), timeout=50, metadata=(("x-request-timeout-ms", "100"),))
+        with slow.channel() as channel:
+            infer(channel, number(1))
+            before, rows = self.outcomes(slow), slow.metric("hornpipe_batch_rows_sum", model=HELD)
+            with self.busy(slow, gate, channel):
+                wait_until(too_late, "the service has heard of one")
+            assert self.outcomes(slow)["ok"] == before["ok"] + 1
+            assert slow.metric("hornpipe_batch_rows_sum", model=HELD) == rows + 1
+
+    def test_the_headers_time_holds_as_well(self, slow: Serving, gate: Gate) -> None:
+        with slow.channel() as channel, self.busy(slow, gate, channel):
+            headers = (("x-request-timeout-ms", "100"),)
+            error = refusal(infer, channel, number(1), timeout=PATIENCE_SECONDS, metadata=headers)
             assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
             assert "could not be run within the request's time" in error.details()
-            assert not running.done()
 
-    def test_a_call_that_is_cancelled_drops_its_rows(self, slow: Serving) -> None:
+    def test_a_call_that_is_cancelled_drops_its_rows(self, slow: Serving, gate: Gate) -> None:
         with slow.channel() as channel:
-            infer(channel, steps(1))
-            before, rows = self.outcomes(slow), slow.metric("hornpipe_batch_rows_sum", model=SLOW)
-            with self.busy(slow, channel):
-                waiting = channel.unary_unary(INFER).future(steps(1).SerializeToString())
-                wait_until(lambda: slow.metric("hornpipe_queue_rows", model=SLOW) == 2, "it waits")
+            infer(channel, number(1))
+            before, rows = self.outcomes(slow), slow.metric("hornpipe_batch_rows_sum", model=HELD)
+            with self.busy(slow, gate, channel):
+                waiting = channel.unary_unary(INFER).future(number(1).SerializeToString())
+                wait_until(lambda: self.rows(slow) == 2, "it waits")
                 waiting.cancel()
+                wait_until(lambda: self.rows(slow) == 1, "it waits no more")
             wait_until(lambda: self.outcomes(slow)["gone"] == before["gone"] + 1, "it is counted as gone")
-            assert slow.metric("hornpipe_batch_rows_sum", model=SLOW) == rows + 1
+            assert slow.metric("hornpipe_batch_rows_sum", model=HELD) == rows + 1
 
-    def test_stopping_lets_calls_end(self, tmp_path: Path) -> None:
-        grpc_models.slow(tmp_path)
-        with serving(tmp_path, threads=1) as running, running.channel() as channel:
-            call = channel.unary_unary(INFER).future(steps(SECOND).SerializeToString())
-            wait_until(lambda: running.metric("hornpipe_queue_rows", model=SLOW) == 1, "it runs")
-            running.server.should_exit = True
-            assert call.result(timeout=60)
-            running.thread.join(20)
+    def test_stopping_lets_calls_end(self, gate: Gate, tmp_path: Path) -> None:
+        grpc_models.held(tmp_path)
+        with serving(tmp_path, threads=1, timeout_ms=HOUR_MS) as running, running.channel() as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            gate.open.clear()
+            try:
+                call = channel.unary_unary(INFER).future(number(1).SerializeToString())
+                wait_until(lambda: self.rows(running) == 1, "it runs")
+                running.server.should_exit = True
+                assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+                assert not call.done()
+            finally:
+                gate.open.set()
+            assert call.result(timeout=PATIENCE_SECONDS)
+            running.thread.join(PATIENCE_SECONDS)
             assert not running.thread.is_alive()
-            assert refusal(infer, channel, steps(1), timeout=5).code() == grpc.StatusCode.UNAVAILABLE
+            error = refusal(infer, channel, number(1), timeout=PATIENCE_SECONDS)
+            assert error.code() == grpc.StatusCode.UNAVAILABLE
 
 
 class TestStart:
@@ -382,7 +422,7 @@ class TestStart:
             "given = Settings(models_dir=Path('models')); server(create_app(given), given); "
             "sys.exit('grpc' in sys.modules or 'google.protobuf' in sys.modules)"
         )
-        assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+        assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_SECONDS).returncode == 0
 
     def test_a_missing_extra_is_named(self) -> None:
         code = (
@@ -392,7 +432,7 @@ class TestStart:
         )
         environment = os.environ | {"HORNPIPE_GRPC_PORT": "0", "HORNPIPE_PORT": "0"}
         ended = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
         )
         assert ended.returncode == 2
         assert "pip install 'hornpipe[grpc]'" in ended.stderr
@@ -407,18 +447,19 @@ class TestWorkers:
             def both() -> bool:
                 with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
                     body = picture().SerializeToString()
-                    _, call = channel.unary_unary(INFER).with_call(body, timeout=60, wait_for_ready=True)
+                    _, call = channel.unary_unary(INFER).with_call(body, timeout=PATIENCE_SECONDS, wait_for_ready=True)
                 answered.add(dict(call.trailing_metadata())["x-request-id"].partition("-")[0])
                 calls.append(None)
                 return len(answered) == 2
 
             calls: list[None] = []
-            wait_until(both, "both workers answer", 60)
+            wait_until(both, "both workers answer")
             counted = f'route="grpc/ModelInfer",outcome="ok",le="+Inf"}} {len(calls)}'
             metrics = f"http://127.0.0.1:{http}/metrics"
-            wait_until(lambda: counted in httpx.get(metrics).text, "all are counted, which is once they are answered")
+            counts = lambda: httpx.get(metrics, timeout=PATIENCE_SECONDS).text  # noqa: E731
+            wait_until(lambda: counted in counts(), "all are counted, which is once they are answered")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE_SECONDS) == 0
 
     def test_a_port_of_its_own_for_each_is_refused(self, models: Path) -> None:
         ended = serve_here(models, HORNPIPE_GRPC_PORT="0", HORNPIPE_WORKERS="2")
@@ -439,4 +480,4 @@ def spawned(models: Path, **environment: str) -> Iterator["subprocess.Popen[byte
 def serve_here(models: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     settings = {"HORNPIPE_MODELS_DIR": str(models), "HORNPIPE_PORT": "0", **environment}
     command = [sys.executable, "-m", "service"]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=PATIENCE_SECONDS)

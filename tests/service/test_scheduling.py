@@ -11,53 +11,49 @@ import httpx
 import numpy as np
 import pytest
 
-from contract import routing
-from contract.features import Encoded
-from contract.runtimes import Outputs
-from service.inference.lane import Lane
+from contract import bundle, routing
+from contract.manifest import Latency, Variant
 from tests.conftest import NAME, Serve, add_version
-from tests.waiting import wait_until
+from tests.service.gate import HOUR_MS, Gate, gated
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Row = dict[str, object]
 Ask = Callable[..., "Future[httpx.Response]"]
 
 
-class Gate:
-    """Everything that runs waits here while it is shut; `ran` are the rows of each run."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.open.set()
-        self.ran: list[int] = []
-        self.entered = threading.Semaphore(0)
+def on_threads(models: Path) -> tuple[Variant, ...]:
+    """The variants of version 1, with latencies by which all of it runs on threads, and together: those that were
+    measured are another machine's at every run. On the event loop nothing could arrive while the model runs."""
+    slow = {"1": Latency(p50=500, p99=900), "32": Latency(p50=1600, p99=2000)}
+    first = bundle.read_version(models, NAME, 1).manifest
+    return tuple(variant.model_copy(update={"latency": slow}) for variant in first.variants)
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    gate, run = Gate(), Lane.run
-
-    def gated(lane: Lane, encoded: Encoded) -> Outputs:
-        gate.ran.append(encoded.rows)
-        gate.entered.release()
-        assert gate.open.wait(30)
-        return run(lane, encoded)
-
-    monkeypatch.setattr(Lane, "run", gated)
-    # All on threads: on the event loop nothing could arrive while the model runs.
-    monkeypatch.setattr("service.versions.loaded.INLINE_MICROSECONDS", 0.0)
-    yield gate
-    gate.open.set()
+def models(models: Path) -> Path:
+    add_version(models, variants=on_threads(models))
+    routing.promote(models, NAME, 2, by="test", why="fixture")
+    return models
 
 
 @pytest.fixture
-def ask() -> Iterator[Ask]:
+def gate() -> Iterator[Gate]:
+    with gated() as each:
+        yield each
+
+
+@pytest.fixture
+def ask(gate: Gate) -> Iterator[Ask]:
     with ThreadPoolExecutor(40) as clients:
 
         def begin(client: httpx.Client, rows: list[Row], model: str = NAME, **headers: str) -> "Future[httpx.Response]":
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             return clients.submit(client.post, "/predict", json={"instances": rows, "model": model}, headers=named)
 
-        yield begin
+        try:
+            yield begin
+        finally:
+            gate.open.set()  # or nobody would get an answer
 
 
 def waiting(client: httpx.Client) -> float:
@@ -73,12 +69,12 @@ def probabilities(response: httpx.Response) -> list[float]:
 @pytest.fixture
 def held(serve: Serve, gate: Gate, ask: Ask, row: Row) -> Iterator[httpx.Client]:
     """A service with one thread, on which a first request stands before the gate."""
-    client = serve(threads=1)
+    client = serve(threads=1, timeout_ms=HOUR_MS)
     gate.ran.clear()
     gate.open.clear()
     gate.entered = threading.Semaphore(0)  # loading has run some rows too
     first = ask(client, [row])
-    assert gate.entered.acquire(timeout=30)
+    assert gate.entered.acquire(timeout=PATIENCE_SECONDS)
     yield client
     gate.open.set()
     assert first.result().status_code == 200
@@ -119,7 +115,7 @@ def test_more_rows_than_a_batch_are_split_and_joined(client: httpx.Client, row: 
 def test_who_cannot_be_served_in_time_is_told_so_in_time_and_never_runs(
     held: httpx.Client, gate: Gate, ask: Ask, row: Row
 ) -> None:
-    late = ask(held, [row] * 3, x_request_timeout_ms="50").result(timeout=10)  # while the gate is shut
+    late = ask(held, [row] * 3, x_request_timeout_ms="50").result(timeout=PATIENCE_SECONDS)  # while the gate is shut
 
     assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
     gate.open.set()
@@ -128,7 +124,7 @@ def test_who_cannot_be_served_in_time_is_told_so_in_time_and_never_runs(
 
 
 def test_a_full_queue_says_so_at_once(serve: Serve, gate: Gate, ask: Ask, row: Row) -> None:
-    client = serve(threads=1, max_queue_rows=4)
+    client = serve(threads=1, max_queue_rows=4, timeout_ms=HOUR_MS)
     gate.ran.clear()
     gate.open.clear()
     inside = [ask(client, [row] * 2), ask(client, [row] * 2)]
@@ -155,9 +151,9 @@ def test_batch_jobs_let_everybody_else_go_first(held: httpx.Client, gate: Gate, 
 
 
 def test_a_busy_model_does_not_keep_another_waiting(serve: Serve, models: Path, gate: Gate, ask: Ask, row: Row) -> None:
-    add_version(models, "quiet")
+    add_version(models, "quiet", variants=on_threads(models))
     routing.promote(models, "quiet", 1, by="test", why="fixture")
-    client = serve(threads=1)
+    client = serve(threads=1, timeout_ms=HOUR_MS)
     gate.ran.clear()
     gate.open.clear()
     many = [ask(client, [row] * 31) for _ in range(10)]
