@@ -41,6 +41,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.went_on = False  # with a head or a body, in what is being fed
         self._deaf = False
         self._fed = 0
+        self._since_head = 0  # bytes since the last head, with all that came in one piece with its end
         self._standing = 0  # bytes in a row that led nowhere
         self._wrong: MalformedHTTP | None = None
 
@@ -48,6 +49,7 @@ class StrictProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self.went_on, self._fed = False, len(data)
+        self._since_head += self._fed
         while data:
             try:
                 self.parser.feed_data(data)
@@ -79,8 +81,9 @@ class StrictProtocol(HttpToolsProtocol):
             self.upgrades = True
             if self.parser.get_method() == b"CONNECT":
                 self._raise(MalformedHTTP("this is no proxy"))
-        if self._fed > MOST_HEAD_BYTES and _size(self.headers) + len(self.url) > MOST_HEAD_BYTES:
+        if self._since_head > MOST_HEAD_BYTES and _size(self.headers) + len(self.url) > MOST_HEAD_BYTES:
             self._raise(_too_large())
+        self._since_head = self._fed
         if len(self.pipeline) >= MOST_PIPELINED:
             self._raise(MalformedHTTP(f"more than {MOST_PIPELINED} requests are waiting on this connection"))
         if not self.url.startswith(b"/"):

@@ -20,8 +20,9 @@ from tests.conftest import NAME, Trained
 from tests.corpus import bodies, wire
 from tests.corpus.bodies import Body
 from tests.corpus.wire import post
+from tests.service.gate import HOUR_MS
 from tests.test_server import Process
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 MEGABYTE = 2**20
 # Busy, and too late, are answers that a service may give to anybody; the others above 500 are its own faults.
@@ -45,12 +46,14 @@ def hosted(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.copytree(trained.models, models)
     routing.promote(models, NAME, 1, by="test", why="test")
     kinds.put(kinds.made(tmp_path_factory, "digits")["digits"], models)
-    process = Process(models, folder / "log", TIMEOUT_MS=60_000)
-    wait_until(lambda: process.status("/readyz") == 200, "it is ready", 120)
-    yield process
-    process.client.close()
-    process.process.kill()
-    process.process.wait()
+    process = Process(models, folder / "log", TIMEOUT_MS=HOUR_MS)
+    try:
+        wait_until(lambda: process.status("/readyz") == 200, "it is ready")
+        yield process
+    finally:
+        process.client.close()
+        process.process.kill()
+        process.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ class Line:
         """The status of the answer; one try is on the connection that is there."""
         for _ in range(tries):
             if self._socket is None:
-                self._socket = socket.create_connection(self._address, timeout=60)
+                self._socket = socket.create_connection(self._address, timeout=PATIENCE_SECONDS)
                 self._file = self._socket.makefile("rb")
             with suppress(BrokenPipeError, ConnectionResetError):  # it may answer and go while we are sending
                 self._socket.sendall(sent)
@@ -180,6 +183,16 @@ def test_bytes_that_are_not_quite_http(hosted: Process, sound: bytes, name: str)
     line.close()
 
 
+def test_a_head_is_as_large_in_pieces_as_in_one(hosted: Process, sound: bytes) -> None:
+    """Each piece is less than a head may have."""
+    head = post(sound, "x: " + "a" * 40 * 1024)
+    with socket.create_connection(("127.0.0.1", hosted.port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(head[:30_000])
+        assert hosted.client.post("/predict", content=sound).status_code == 200  # so it has been read by now
+        connection.sendall(head[30_000:])
+        assert connection.recv(12) == b"HTTP/1.1 431"
+
+
 def mutations(seed: int, sound: list[bytes]) -> Iterator[bytes]:
     """Sound requests with something changed, left out, doubled, or put in from another: the same for a seed."""
     chance = random.Random(seed)
@@ -263,7 +276,7 @@ def schema_cases(hosted: Process, examples: int) -> Counter[int]:
     from schemathesis.generation import GenerationMode
     from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
-    schema = schemathesis.openapi.from_url(f"{hosted.client.base_url}/openapi.json")
+    schema = schemathesis.openapi.from_url(f"{hosted.client.base_url}/openapi.json", timeout=PATIENCE_SECONDS)
     checks = [not_a_server_error, content_type_conformance, status_code_conformance]
     answers = Counter[int]()
     for operation in (found.ok() for found in schema.get_all_operations()):
@@ -278,7 +291,7 @@ def schema_cases(hosted: Process, examples: int) -> Counter[int]:
                 suppress_health_check=list(HealthCheck),
             )
             def ask(case: object) -> None:
-                answer = case.call()
+                answer = case.call(timeout=PATIENCE_SECONDS)
                 answers[answer.status_code] += 1
                 if answer.status_code not in BUSY:
                     case.validate_response(answer, checks=checks)
