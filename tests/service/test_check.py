@@ -1,8 +1,11 @@
 """`hornpipe serve --check`: everything that is wrong, at once, and 2; or 0."""
 
+import gc
 import os
+import signal
 import socket
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +19,16 @@ from tests.ports import free_port
 from tests.service.access.test_guard import Certify, certify  # noqa: F401  # a fixture
 
 Environment = dict[str, str]
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`hornpipe serve` makes of its process what a server needs; here it is that of all tests to come."""
+    monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    gc.enable()
 
 
 @pytest.fixture
