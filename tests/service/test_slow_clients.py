@@ -3,6 +3,8 @@
 # ruff: noqa: F811  # a fixture that is imported is named as an argument again
 import json
 import os
+import resource
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import pytest
 from tests.conftest import NAME
 from tests.corpus.wire import post
 from tests.test_server import Process, Start, start  # noqa: F401  # a fixture
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Row = dict[str, object]
 MEGABYTE = 2**20
@@ -38,7 +40,7 @@ def connect(process: Process, stack: ExitStack, buffer: int | None = None) -> so
     made = stack.enter_context(socket.socket())
     if buffer is not None:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    made.settimeout(60)
+    made.settimeout(PATIENCE_SECONDS)
     made.connect(("127.0.0.1", process.port))
     return made
 
@@ -81,13 +83,20 @@ def answer_seconds(process: Process, sound: bytes) -> float:
     return perf_counter() - begun
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many as this process may have, which is more than it has unless it asks."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
+
+
 @pytest.mark.slow
 def test_thousands_of_idle_connections_cost_little_and_are_closed(
-    start: Start,
-    sound: bytes,
-    stack: ExitStack,
+    start: Start, sound: bytes, many_files: None, stack: ExitStack
 ) -> None:
-    process = start(IDLE_SECONDS=20)
+    process = start(IDLE_SECONDS=60)
     answer_seconds(process, sound)
     files, before = open_files(process), resident(process)
     idle = [connect(process, stack) for _ in range(5000)]
@@ -96,12 +105,12 @@ def test_thousands_of_idle_connections_cost_little_and_are_closed(
         each.sendall(post(sound))
     assert all(each.recv(65536).startswith(b"HTTP/1.1 200") for each in idle[:1000])
     a_connection = (resident(process) - before) / 5000
-    took = min(answer_seconds(process, sound) for _ in range(10))
-    print(f"{a_connection:.0f} bytes a connection, an answer in {took * 1000:.1f} ms beside them")
-    wait_until(lambda: open_files(process) <= files + 10, "all are closed for standing still", 90)
+    print(f"{a_connection:.0f} bytes a connection")
+    wait_until(lambda: answer_seconds(process, sound) < 0.25, "an answer comes as quickly beside them")
+    assert open_files(process) >= files + 5000
+    wait_until(lambda: open_files(process) <= files + 10, "all are closed for standing still")
 
     assert a_connection < 20_000
-    assert took < 0.25
     assert resident(process) < before + 60 * MEGABYTE
 
 
@@ -110,7 +119,7 @@ def test_bodies_of_the_past_are_not_kept_by_idle_connections(
     sound: bytes,
     stack: ExitStack,
 ) -> None:
-    process = start()
+    process = start(IDLE_SECONDS=3600)
     answer_seconds(process, sound)
     large = post(sound[:-1] + b" " * 4 * MEGABYTE + b"}")
     first = connect(process, stack)
@@ -122,7 +131,7 @@ def test_bodies_of_the_past_are_not_kept_by_idle_connections(
         each.sendall(large)
         assert each.recv(100).startswith(b"HTTP/1.1 200")
 
-    assert resident(process) < before + 40 * MEGABYTE
+    wait_until(lambda: resident(process) < before + 40 * MEGABYTE, "their memory is given back")
 
 
 def test_more_connections_than_may_be_are_told_so(start: Start, sound: bytes, stack: ExitStack) -> None:
@@ -136,32 +145,30 @@ def test_more_connections_than_may_be_are_told_so(start: Start, sound: bytes, st
     wait_until(lambda: process.status("/healthz") == 200, "there is room again")
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"P",
-        b"POST /predict HTTP/1.1\r\nhost",
-        b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{",
-        b"POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
-        b"POST /models HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{",
-    ],
+# Requests that do not go on; the first of them is refused by its head alone.
+HALF = (
+    b"POST /models HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{",
+    b"P",
+    b"POST /predict HTTP/1.1\r\nhost",
+    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{",
+    b"POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
 )
-def test_a_request_that_does_not_come_is_given_up(
-    start: Start,
-    sound: bytes,
-    stack: ExitStack,
-    sent: bytes,
-) -> None:
-    process = start(RECEIVE_SECONDS=1, IDLE_SECONDS=60)
-    slow = connect(process, stack)
-    slow.sendall(sent)
-    took = answer_seconds(process, sound)
-    received = ended(slow)
 
-    assert received.startswith((b"HTTP/1.1 408", b"HTTP/1.1 405"))
-    assert received.count(b"HTTP/1.1") == 1
-    assert took < 5
+
+def test_requests_that_do_not_come_are_given_up_and_nobody_waits_for_that(
+    start: Start, sound: bytes, stack: ExitStack
+) -> None:
+    process = start(RECEIVE_SECONDS=10, IDLE_SECONDS=3600)
+    slow = [connect(process, stack) for _ in HALF]
+    for each, sent in zip(slow, HALF, strict=True):
+        each.sendall(sent)
+    assert process.client.post("/predict", content=sound).status_code == 200
+    assert select.select(slow[1:], [], [], 0)[0] == []  # all of them stand there still
+    received = [ended(each) for each in slow]
+
+    assert [each[:12] for each in received] == [b"HTTP/1.1 405", *[b"HTTP/1.1 408"] * (len(HALF) - 1)]
+    assert all(each.count(b"HTTP/1.1") == 1 for each in received)
 
 
 def test_drops_that_go_on_for_ever_are_given_up_too(start: Start, stack: ExitStack) -> None:
@@ -172,7 +179,7 @@ def test_drops_that_go_on_for_ever_are_given_up_too(start: Start, stack: ExitSta
     begun = perf_counter()
     slow.sendall(b"POST /predict HTTP/1.1\r\n")
     received = b""
-    while not received and perf_counter() - begun < 30:
+    while not received and perf_counter() - begun < PATIENCE_SECONDS:
         try:
             slow.sendall(b"x: y\r\n")
             received = slow.recv(1000)
@@ -189,7 +196,7 @@ def test_who_asks_and_does_not_read_is_served_no_more_and_cut_off(
     row: Row,
     stack: ExitStack,
 ) -> None:
-    process = start(RECEIVE_SECONDS=2)
+    process = start(RECEIVE_SECONDS=10)
     many = json.dumps({"instances": [row] * 1000, "model": NAME}).encode()
     assert len(process.client.post("/predict", content=many).content) > 100_000
     before = resident(process)
@@ -212,7 +219,7 @@ def test_who_asks_and_does_not_read_is_served_no_more_and_cut_off(
     most = resident(process)
     assert process.client.get("/healthz").status_code == 200
     for each in deaf:
-        each.setblocking(True)
+        each.settimeout(PATIENCE_SECONDS)
     assert all(len(ended(each)) < 50 * MEGABYTE for each in deaf)
     print(f"resident {before / 1e6:.0f} -> {most / 1e6:.0f} MB with 50 clients that do not read")
     assert most < before + 150 * MEGABYTE
@@ -235,7 +242,7 @@ def test_who_leaves_in_the_middle_costs_nothing(start: Start, row: Row, sound: b
         wait_until(lambda: queued(process) == {0.0}, "nobody waits any more")
         after.append(resident(process))
 
-    assert answer_seconds(process, sound) < 10
+    assert process.client.post("/predict", content=sound).status_code == 200
     assert max(after[3:]) < max(after[:3]) + 100 * MEGABYTE  # all of three rounds would be 180
     assert "Traceback" not in process.log.read_text()
     assert queued(process) == {0.0}
@@ -247,7 +254,7 @@ def test_half_sent_bodies_use_up_their_own_budget_and_no_more(
     stack: ExitStack,
 ) -> None:
     """The budget is shared: while it is used up others are told to come back, and get in again when it is free."""
-    process = start(MAX_BUFFERED_BYTES=8 * MEGABYTE, RECEIVE_SECONDS=3)
+    process = start(MAX_BUFFERED_BYTES=8 * MEGABYTE, RECEIVE_SECONDS=10)
     half = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 2000000\r\n\r\n" + b" " * MEGABYTE
     greedy = [connect(process, stack) for _ in range(20)]
     senders = [threading.Thread(target=each.sendall, args=(half,)) for each in greedy]
@@ -269,7 +276,8 @@ def test_half_sent_bodies_use_up_their_own_budget_and_no_more(
 def test_a_client_that_is_slow_to_read_gets_all_of_its_answer(start: Start, row: Row, stack: ExitStack) -> None:
     process = start()
     many = json.dumps({"instances": [row] * 1000, "model": NAME}).encode()
-    expected = httpx.post(f"{process.client.base_url}/predict", content=many, timeout=60).json()["predictions"]
+    alone = httpx.post(f"{process.client.base_url}/predict", content=many, timeout=PATIENCE_SECONDS)
+    expected = alone.json()["predictions"]
     slow = connect(process, stack, buffer=4096)
     slow.sendall(post(many, "connection: close"))
     received = b""
