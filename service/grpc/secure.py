@@ -31,17 +31,18 @@ class _Files:
 
     def __init__(self, cert: Path, key: Path, authority: Path | None) -> None:
         self._paths = [path for path in (cert, key, authority) if path is not None]
-        self._times: list[int] = []
+        self._seen: list[tuple[int, int, int]] = []
 
     def read(self) -> Any:  # noqa: ANN401  # or None, which its type information does not know
         """What is in the files, if that has changed and can be read; None leaves all as it is."""
         try:
-            times = [path.stat().st_mtime_ns for path in self._paths]
-            if times == self._times:
+            # A time alone may be the same before a file was written and after: clocks tick slowly.
+            seen = [(each.st_mtime_ns, each.st_size, each.st_ino) for each in (path.stat() for path in self._paths)]
+            if seen == self._seen:
                 return None
             cert, key, *authority = (path.read_bytes() for path in self._paths)
         except OSError as error:
             log.error("the certificate stays as it was: %s", error)
             return None
-        self._times = times
+        self._seen = seen
         return grpc.ssl_server_certificate_configuration([(key, cert)], authority[0] if authority else None)

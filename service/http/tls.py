@@ -73,7 +73,7 @@ class Certificate:
         return str(next((path for path in (self._cert, self._key) if not path.is_file()), self._key))
 
     def _files(self) -> object:
-        return [path.stat().st_mtime_ns if path.exists() else None for path in (self._cert, self._key)]
+        return [_stamp(path) for path in (self._cert, self._key)]
 
 
 def of(settings: Settings) -> Certificate | None:
@@ -89,6 +89,16 @@ def _load_authority(context: ssl.SSLContext, path: Path) -> None:
     except OSError as error:
         raise SettingsError(f"HORNPIPE_TLS_CLIENT_CA: {path}: {error.strerror}") from error
     context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Another one after every change. A time alone may be the same before a file was written and after: clocks tick
+    slowly. None of what is not there just now."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 def _first(path: Path) -> str:
