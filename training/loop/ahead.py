@@ -3,8 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,16 +52,10 @@ class Ahead:
         loading = self._next[1] if self._next and self._next[0] == place else self._load(place, None)
         self._next = None
         started = time.perf_counter()
-        while True:
-            try:
-                batches = loading.result(timeout=CHECK_SECONDS)
-            except NotYet:
-                if loading.done():
-                    raise  # the source's own
-                self._interruption.check()
-            else:
-                self.waited += time.perf_counter() - started
-                return batches
+        while wait([loading], timeout=CHECK_SECONDS).not_done:
+            self._interruption.check()
+        self.waited += time.perf_counter() - started
+        return loading.result()
 
     def _load(self, place: int, current: Batches | None) -> "Future[Batches]":
         future: Future[Batches] = Future()
