@@ -94,20 +94,21 @@ def _overfit(console: Console, learnt: "Overfit", finding: Finding | None) -> in
 def _conclude(console: Console, made: bundle.Bundle, wishes: Wishes, why: str, *, by_policy: bool = False) -> int:
     """A person who says so promotes; else, of what was trained, the policy in its config decides."""
     manifest, verdict = made.manifest, made.manifest.verdict
-    console.print(f"report: {made.path / 'report.html'}", highlight=False)
+    console.print(f"report: {made.path / 'report.html'}", highlight=False, soft_wrap=True)
     if verdict is not None and not verdict.passed:
-        console.print(f"[bold red]{made.path} was refused[/]; what serves goes on serving", highlight=False)
+        said = f"[bold red]{made.path} was refused[/]; what serves goes on serving"
+        console.print(said, highlight=False, soft_wrap=True)
         return REFUSED
     if wishes.promote:
         routing.promote(wishes.models, manifest.name, manifest.version, by=getpass.getuser(), why=why)
         pruning.keep_by_policy(wishes.models, manifest.name, by=getpass.getuser())
-        console.print(f"[bold]{made.path}[/] is production", highlight=False)
+        console.print(f"[bold]{made.path}[/] is production", highlight=False, soft_wrap=True)
     elif by_policy and (introduced := promoting.introduce(wishes.models, made, getpass.getuser())) is not None:
         what = {"promoted": "is production", "canary": "is a canary"}.get(introduced.did, "may serve")
-        console.print(f"[bold]{made.path}[/] {what}  {introduced.why}", highlight=False)
+        console.print(f"[bold]{made.path}[/] {what}  {introduced.why}", highlight=False, soft_wrap=True)
     else:
         after = f"hornpipe promote {manifest.name} {manifest.version}"
-        console.print(f"[bold]{made.path}[/] may serve  next: {after}", highlight=False)
+        console.print(f"[bold]{made.path}[/] may serve  next: {after}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -67,7 +67,7 @@ def _conclude(console: Console, made: Bundle, models: Path, promoted_by: str | N
     manifest = made.manifest
     if promoted_by is not None:
         routing.promote(models, manifest.name, manifest.version, by=promoted_by, why="hornpipe import")
-        console.print(f"[bold]{made.path}[/] is production", highlight=False)
+        console.print(f"[bold]{made.path}[/] is production", highlight=False, soft_wrap=True)
     else:
         after = f"hornpipe promote {manifest.name} {manifest.version}"
-        console.print(f"[bold]{made.path}[/] may serve  next: {after}", highlight=False)
+        console.print(f"[bold]{made.path}[/] may serve  next: {after}", highlight=False, soft_wrap=True)
