@@ -2,12 +2,10 @@
 
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +61,23 @@ def answer(made: Bundle, rows: list[Any], variant: str | None = None) -> Outputs
 
 def names(made: Bundle) -> list[str]:
     return [variant.name for variant in made.manifest.variants]
+
+
+def fastest(made: Bundle) -> str:
+    """Of the forms that answer as the original does, by what was measured of them here."""
+    sound = [variant for variant in made.manifest.variants if variant.refused is None]
+    return min(sound, key=lambda variant: variant.latency["1"].p50).name
+
+
+def assert_same(found: Any, wanted: Any) -> None:
+    """Of sums of a few products of numbers below ten: terms that cancel leave the last bits of what they were."""
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def _same_weights() -> None:
+    """Of every network that a test makes, whichever tests were before it."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +210,7 @@ def test_a_legacy_h5_file(folder: Path, tmp_path: Path) -> None:
         model.save(folder / "legacy.h5")
     (found,) = answer(imported(folder / "legacy.h5", tmp_path), [[1, 2, 3]]).values()
 
-    np.testing.assert_allclose(found, model(np.float32([[1, 2, 3]])).numpy(), rtol=1e-6)
+    assert_same(found, model(np.float32([[1, 2, 3]])).numpy())
 
 
 def test_a_subclassed_model_that_was_saved_with_a_signature(folder: Path, tmp_path: Path) -> None:
@@ -203,7 +218,7 @@ def test_a_subclassed_model_that_was_saved_with_a_signature(folder: Path, tmp_pa
     made = imported(path, tmp_path)
     (found,) = answer(made, [[1, 2, 3, 4, 5, 6]]).values()
 
-    np.testing.assert_allclose(found, model(np.float32([[1, 2, 3, 4, 5, 6]])).numpy(), rtol=1e-5)
+    assert_same(found, model(np.float32([[1, 2, 3, 4, 5, 6]])).numpy())
 
 
 def test_a_model_of_tensorflow_1(folder: Path, tmp_path: Path) -> None:
@@ -212,7 +227,7 @@ def test_a_model_of_tensorflow_1(folder: Path, tmp_path: Path) -> None:
     found = answer(made, [[1, 2, 3]])
 
     assert [s.name for s in made.manifest.signature.inputs] == ["inputs"]
-    np.testing.assert_allclose(found["outputs"], np.float32([[1, 2, 3]]) @ weights, rtol=1e-6)
+    assert_same(found["outputs"], np.float32([[1, 2, 3]]) @ weights)
 
 
 def test_a_model_that_was_saved_with_its_optimizer_by_keras_2(folder: Path, tmp_path: Path) -> None:
@@ -221,7 +236,7 @@ def test_a_model_that_was_saved_with_its_optimizer_by_keras_2(folder: Path, tmp_
         tf.saved_model.load(str(path))
     made = imported(path, tmp_path)
 
-    np.testing.assert_allclose(answer(made, [[1, 2, 3]])["y"], np.float32([[1, 2, 3]]) @ weights, rtol=1e-6)
+    assert_same(answer(made, [[1, 2, 3]])["y"], np.float32([[1, 2, 3]]) @ weights)
 
 
 def test_sizes_that_differ_from_request_to_request(folder: Path, tmp_path: Path) -> None:
@@ -299,8 +314,7 @@ def test_each_class_that_is_answered_by_its_place_is_watched(folder: Path, tmp_p
     }
 
 
-def test_a_vector_comes_as_the_columns_of_a_table(mobile: Any, folder: Path, tmp_path: Path) -> None:
-    del mobile
+def test_a_vector_comes_as_the_columns_of_a_table(folder: Path, tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((3,), name="features"), keras.layers.Dense(1200), keras.layers.Dense(1)])
     model.save(folder / "vector.keras")
     (tmp_path / "sample.csv").write_text("x,y,z\n" + "1,2,3\n4,5,6\n7,8,9.5\n" * 11)
@@ -314,7 +328,6 @@ def test_a_vector_comes_as_the_columns_of_a_table(mobile: Any, folder: Path, tmp
 
 
 def test_a_form_that_differs_too_much_does_not_serve(folder: Path, tmp_path: Path) -> None:
-    keras.utils.set_random_seed(1)
     layers = [keras.layers.Dense(256, activation="relu") for _ in range(3)]
     keras.Sequential([keras.Input((16,)), *layers, keras.layers.Dense(1)]).save(folder / "deep.keras")
     np.save(tmp_path / "sample.npy", np.random.default_rng(0).normal(size=(64, 16)))
@@ -324,7 +337,7 @@ def test_a_form_that_differs_too_much_does_not_serve(folder: Path, tmp_path: Pat
     assert int8.largest_difference > 1e-5
     assert int8.refused is not None
     assert "differs by" in int8.refused
-    assert made.manifest.chosen.variant == "litert-float32"
+    assert made.manifest.chosen.variant == fastest(made) != int8.name
     assert "litert-dynamic-int8 refused" in made.manifest.chosen.why
 
 
@@ -465,19 +478,23 @@ def test_training_commands_say_that_a_version_was_imported(
     assert "was imported" in capsys.readouterr().err
 
 
+KILLED_WHILE_IT_MEASURES = """
+import os, signal, sys
+from training.importing import variants
+variants.footprint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from hornpipe import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 def test_a_kill_leaves_nothing_that_serves(mobile: tuple[keras.Model, Path], tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "hornpipe", "import", str(mobile[1]), "--name", "model", "--models", str(tmp_path)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    )
-    while not list(tmp_path.glob("model/.staging-*/variants/*.tflite")) and child.poll() is None:
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
+    """All forms are there, and nothing is published yet."""
+    arguments = ["import", str(mobile[1]), "--name", "model", "--models", str(tmp_path)]
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_MEASURES, *arguments], capture_output=True)
 
-    assert child.wait() == -signal.SIGKILL
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list(tmp_path.glob("model/.staging-*/variants/*.tflite"))
     assert bundle.versions(tmp_path, "model") == []
     assert bundle.names(tmp_path) == []
 
