@@ -12,7 +12,12 @@ from training.checking import checks, shift
 from training.errors import DataError
 
 ROWS = 3_000
-RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same numbers for a test whichever were before it; not those of the tables below."""
+    return np.random.default_rng(11)
 
 
 def healthy(rows: int = ROWS, seed: int = 0) -> pa.Table:
@@ -109,8 +114,8 @@ def test_digits_come_from_other_writers_at_the_end() -> None:
     assert {warning.check for warning in warnings} == {"constant", "order"}
 
 
-def test_a_column_that_is_mostly_missing() -> None:
-    values = [float(RNG.normal()) if i % 20 == 0 else None for i in range(ROWS)]
+def test_a_column_that_is_mostly_missing(rng: np.random.Generator) -> None:
+    values = [float(rng.normal()) if i % 20 == 0 else None for i in range(ROWS)]
     warning = only(found(with_columns(healthy(), rebate=values)))
 
     assert (warning.check, warning.column) == ("missing", "rebate")
@@ -138,23 +143,23 @@ def test_an_identifier(values: list[object]) -> None:
     assert (warning.check, warning.column) == ("identifier", "customer")
 
 
-def test_numbers_that_are_codes() -> None:
-    warning = only(found(with_columns(healthy(), zip_code=RNG.choice([94103, 10001, 60601, 73301], ROWS))))
+def test_numbers_that_are_codes(rng: np.random.Generator) -> None:
+    warning = only(found(with_columns(healthy(), zip_code=rng.choice([94103, 10001, 60601, 73301], ROWS))))
 
     assert (warning.check, warning.column) == ("codes", "zip_code")
     assert 'zip_code = "category"' in warning.advice
 
 
-def test_outliers_that_break_the_scale() -> None:
-    values = RNG.normal(size=ROWS)
+def test_outliers_that_break_the_scale(rng: np.random.Generator) -> None:
+    values = rng.normal(size=ROWS)
     values[::100] = 1e9
     warning = only(found(with_columns(healthy(), income=values)))
 
     assert (warning.check, warning.column) == ("outliers", "income")
 
 
-def test_nines_that_stand_for_a_missing_value() -> None:
-    values = RNG.normal(15, 8, ROWS)
+def test_nines_that_stand_for_a_missing_value(rng: np.random.Generator) -> None:
+    values = rng.normal(15, 8, ROWS)
     values[::50] = -999
     warning = only(found(with_columns(healthy(), temp=values)))
 
@@ -162,8 +167,8 @@ def test_nines_that_stand_for_a_missing_value() -> None:
     assert "-999" in warning.seen
 
 
-def test_a_wide_distribution_has_no_outliers() -> None:
-    assert found(with_columns(healthy(), income=RNG.lognormal(10, 2, ROWS))) == []
+def test_a_wide_distribution_has_no_outliers(rng: np.random.Generator) -> None:
+    assert found(with_columns(healthy(), income=rng.lognormal(10, 2, ROWS))) == []
 
 
 def test_copies_across_the_split() -> None:
@@ -179,20 +184,20 @@ def test_copies_across_the_split() -> None:
     assert f"{expected} of {len(test)} test rows" in warnings[-1].seen
 
 
-def test_questions_with_few_answers_are_no_copies() -> None:
+def test_questions_with_few_answers_are_no_copies(rng: np.random.Generator) -> None:
     table = pa.table(
         {
-            "a": RNG.choice(["x", "y"], ROWS),
-            "b": RNG.choice(["u", "v", "w"], ROWS),
-            "sold": RNG.choice(["yes", "no"], ROWS),
+            "a": rng.choice(["x", "y"], ROWS),
+            "b": rng.choice(["u", "v", "w"], ROWS),
+            "sold": rng.choice(["yes", "no"], ROWS),
         }
     )
 
     assert found(table) == []
 
 
-def test_the_same_picture_in_two_parts() -> None:
-    pixels = RNG.integers(0, 256, (100, 4, 4, 1), dtype=np.uint8)
+def test_the_same_picture_in_two_parts(rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 256, (100, 4, 4, 1), dtype=np.uint8)
     pixels[80:85] = pixels[[0, 1, 2, 4, 5]]
     table = pa.table({"sold": ["yes", "no"] * 50})
     raw = {"features": {"photo": "image"}, "model": {"preset": "image"}, "split": {"by": "order"}}
@@ -203,9 +208,9 @@ def test_the_same_picture_in_two_parts() -> None:
     assert [each.seen[:7] for each in warnings if each.check == "duplicates"] == ["3 of 25"]  # two have another label
 
 
-def test_a_feature_that_gives_the_answer_away() -> None:
+def test_a_feature_that_gives_the_answer_away(rng: np.random.Generator) -> None:
     table = healthy()
-    late = np.where(table["sold"].to_numpy() == "yes", 15.0, -30.0) + RNG.uniform(0, 14, ROWS)
+    late = np.where(table["sold"].to_numpy() == "yes", 15.0, -30.0) + rng.uniform(0, 14, ROWS)
     warning = only(found(with_columns(table, delay=late)))
 
     assert (warning.check, warning.column) == ("leak", "delay")
@@ -213,9 +218,9 @@ def test_a_feature_that_gives_the_answer_away() -> None:
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
-def test_a_leak_of_other_tasks(task: str) -> None:
-    y = RNG.integers(0, 5, ROWS) if task == "multiclass" else RNG.normal(size=ROWS)
-    table = pa.table({"noise": RNG.normal(size=ROWS), "paid": y * 3.0 + RNG.uniform(0, 0.1, ROWS), "sold": y})
+def test_a_leak_of_other_tasks(rng: np.random.Generator, task: str) -> None:
+    y = rng.integers(0, 5, ROWS) if task == "multiclass" else rng.normal(size=ROWS)
+    table = pa.table({"noise": rng.normal(size=ROWS), "paid": y * 3.0 + rng.uniform(0, 0.1, ROWS), "sold": y})
     table = table if task == "regression" else table.set_column(2, "sold", table["sold"].cast(pa.string()))
     warnings = found(table, task=task, data={"path": "shop.csv", "target": "sold"})
 
@@ -231,9 +236,9 @@ def test_the_target_under_another_name_is_an_error() -> None:
     assert caught.value.problems[0].startswith("outcome: is the target sold under another name")
 
 
-def test_the_target_in_another_unit_is_an_error() -> None:
-    celsius = RNG.normal(15, 8, ROWS)
-    table = pa.table({"humid": RNG.normal(size=ROWS), "fahrenheit": celsius * 9 / 5 + 32, "sold": celsius})
+def test_the_target_in_another_unit_is_an_error(rng: np.random.Generator) -> None:
+    celsius = rng.normal(15, 8, ROWS)
+    table = pa.table({"humid": rng.normal(size=ROWS), "fahrenheit": celsius * 9 / 5 + 32, "sold": celsius})
     with pytest.raises(DataError, match="fahrenheit: is the target sold in another unit"):
         found(table, task="regression", data={"path": "weather.csv", "target": "sold"})
 
@@ -292,10 +297,10 @@ def test_rows_in_order_of_time_with_a_random_split() -> None:
     assert "the rows lie in the order of season" in warning.seen
 
 
-def test_shuffled_rows_have_no_order() -> None:
+def test_shuffled_rows_have_no_order(rng: np.random.Generator) -> None:
     table = drifting()
 
-    assert found(table.take(pa.array(RNG.permutation(len(table))))) == []
+    assert found(table.take(pa.array(rng.permutation(len(table))))) == []
 
 
 def test_a_file_sorted_by_class_is_no_time() -> None:

@@ -115,7 +115,7 @@ def test_pgd_finds_more_than_fgsm_where_the_loss_is_curved() -> None:
 def test_what_is_missing_stays_missing_and_codes_and_texts_stay() -> None:
     numbers = NUMBERS.copy()
     numbers[::3, 0] = np.nan
-    codes, texts = RANDOM.integers(0, 4, (40, 2)).astype(np.int32), np.array([["a b"]] * 40)
+    codes, texts = np.arange(80, dtype=np.int32).reshape(40, 2) % 4, np.array([["a b"]] * 40)
     for attack in ("fgsm", "pgd"):
         moved = perturbed(
             linear, {"numbers": numbers, "categories": codes, "texts": texts}, AdversarialSection(attack=attack)

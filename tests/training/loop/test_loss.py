@@ -73,7 +73,7 @@ def test_balanced_weights_are_scikit_learns() -> None:
     data = small.prepared("multiclass")
     made = loss.of(small.settings("multiclass", class_weights="balanced").training, data)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=data.sample.labels)
-    logits = RANDOM.normal(size=(len(data.sample), 3)).astype(np.float32)
+    logits = np.random.default_rng(1).normal(size=(len(data.sample), 3)).astype(np.float32)
     weighed = log_loss(
         data.sample.labels,
         np.exp(logits) / np.exp(logits).sum(1, keepdims=True),

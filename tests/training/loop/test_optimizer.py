@@ -12,8 +12,6 @@ from training.loop.averages import Averages
 from training.loop.optimizer import AdamW, LossScale
 from training.loop.run import Run
 
-RANDOM = np.random.default_rng(0)
-
 
 def model() -> Any:
     import keras
@@ -23,10 +21,11 @@ def model() -> Any:
     return keras.Sequential([keras.Input((3,)), *layers])
 
 
-def gradients(of: Any, scale: float = 1.0) -> list[Any]:
+def gradients(of: Any, scale: float = 1.0, seed: int = 0) -> list[Any]:
     import tensorflow as tf
 
-    return [tf.constant(scale * RANDOM.normal(size=weight.shape), tf.float32) for weight in of.trainable_variables]
+    random = np.random.default_rng(seed)
+    return [tf.constant(scale * random.normal(size=weight.shape), tf.float32) for weight in of.trainable_variables]
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
@@ -38,7 +37,7 @@ def test_it_is_keras_adamw(clip_norm: float | None) -> None:
     reference = keras.optimizers.AdamW(0.01, weight_decay=0.1, global_clipnorm=clip_norm)
     reference.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     for step in range(20):
-        batch = gradients(ours)
+        batch = gradients(ours, seed=step)
         rate = np.float32(0.01 / (1 + step))
         reference.learning_rate = rate
         reference.apply(batch, theirs.trainable_variables)
