@@ -7,10 +7,15 @@ something else, a future of asyncio's say, it goes on as a task from there.
 
 import asyncio
 import types
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+# How long coroutines begin before the event loop looks at its sockets again, and starts what is ready to run.
+TURN_SECONDS = 0.005
 
 
 class Pause:
@@ -55,11 +60,12 @@ class Crowd:
     """Coroutines that begin together, once everything that has arrived in this turn of the event loop is there.
 
     Code that runs right after a system call finds cold caches: reading all sockets first and working afterwards takes
-    a quarter less time than taking turns (benchmarks/NOTES.md).
+    a quarter less time than taking turns (benchmarks/NOTES.md). But no longer than `TURN_SECONDS` at a time: behind a
+    hundred bodies of megabytes, whose rows are ready to run would wait for the last of them to be read.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[Steps] = []
+        self._waiting: deque[Steps] = deque()
 
     def add(self, steps: Steps) -> None:
         self._waiting.append(steps)
@@ -67,9 +73,13 @@ class Crowd:
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for steps in waiting:
-            steps.go_on()
+        waiting, until = self._waiting, perf_counter() + TURN_SECONDS
+        while waiting:
+            waiting.popleft().go_on()
+            if perf_counter() >= until:
+                break
+        if waiting:
+            asyncio.get_running_loop().call_soon(self._begin)
 
 
 @types.coroutine
