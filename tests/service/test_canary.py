@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from uuid import UUID
 
 import httpx
@@ -78,7 +79,8 @@ def test_two_models_do_not_try_their_canaries_on_the_same_clients() -> None:
     assert stats.chi2_contingency(np.histogram2d(ours, theirs, 2)[0]).pvalue > 1e-4
 
 
-def test_who_has_no_key_comes_to_either_side() -> None:
+def test_who_has_no_key_comes_to_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.versions.splitting.random", Random(0))
     split = Split("flights", 25)
     canary = sum(split.to_canary(b"") for _ in range(20_000))
 

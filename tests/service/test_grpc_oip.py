@@ -26,7 +26,7 @@ from tests import kinds
 from tests.service import grpc_models
 from tests.service.grpc_models import MIXED, inputs_of_mixed
 from tests.service.grpc_serving import Serving, serving
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -288,13 +288,13 @@ def test_many_calls_at_once_are_each_answered_with_their_own(
 
     assert [len(each) for each in answers] == [len(each) for each in images]
     for wanted, got in zip(alone, answers, strict=False):
-        np.testing.assert_allclose(got, wanted, atol=1e-6)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_the_callbacks_of_the_client_work(client: triton.InferenceServerClient) -> None:
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     client.async_infer("digits", inputs_of({"picture": pictures(2)}), lambda result, error: done.put((result, error)))
-    result, error = done.get(timeout=20)
+    result, error = done.get(timeout=PATIENCE_SECONDS)
 
     assert error is None
     assert result.as_numpy("probabilities").shape == (2, 10)
@@ -310,7 +310,7 @@ def test_a_stream_is_answered_in_order_and_goes_on_after_what_is_wrong(client: t
     for i, each in enumerate(images):
         name = "image" if i == 30 else "picture"
         client.async_stream_infer("digits", inputs_of({name: each}), request_id=str(i))
-    answers = [came.get(timeout=60) for _ in images]
+    answers = [came.get(timeout=PATIENCE_SECONDS) for _ in images]
     client.stop_stream()
 
     (refused,) = [error for _, error in answers if error is not None]
@@ -321,7 +321,7 @@ def test_a_stream_is_answered_in_order_and_goes_on_after_what_is_wrong(client: t
             response = result.get_response()
             assert response.id == str(i)
             assert response.parameters["triton_final_response"].bool_param
-            np.testing.assert_allclose(result.as_numpy("probabilities"), alone[i], atol=1e-6)
+            np.testing.assert_allclose(result.as_numpy("probabilities"), alone[i], atol=1e-5)
 
 
 def test_who_leaves_a_stream_leaves_nothing_waiting(served: Serving, client: triton.InferenceServerClient) -> None:
@@ -337,27 +337,29 @@ def test_who_leaves_a_stream_leaves_nothing_waiting(served: Serving, client: tri
 
 
 def test_statistics_count_rows_runs_and_failures(served: Serving, client: triton.InferenceServerClient) -> None:
+    """Of the model that no stream asks: what a client asked that has left may be counted at any time after."""
+
     def now() -> Any:
-        (found,) = client.get_inference_statistics("digits").model_stats
+        (found,) = client.get_inference_statistics(MIXED).model_stats
         return found
 
     before = now()
     for rows in (1, 3):
-        client.infer("digits", inputs_of({"picture": pictures(rows)}))
+        client.infer(MIXED, inputs_of(inputs_of_mixed(rows)))
     with pytest.raises(InferenceServerException):
-        client.infer("digits", inputs_of({"image": pictures(3)}))
+        client.infer(MIXED, inputs_of({"image": pictures(3)}))
     after = now()
 
     def more(of: str) -> int:
         return getattr(after.inference_stats, of).count - getattr(before.inference_stats, of).count
 
-    assert (after.name, after.version) == ("digits", "1")
+    assert (after.name, after.version) == (MIXED, "1")
     assert after.inference_count - before.inference_count == 4
     assert after.execution_count - before.execution_count == 2
     assert (more("success"), more("fail"), more("queue"), more("compute_infer")) == (2, 1, 2, 2)
     stats = after.inference_stats
     assert 0 < stats.compute_infer.ns < stats.success.ns
-    rest = served.http.get("/v2/models/digits/stats").json()["model_stats"]
+    rest = served.http.get(f"/v2/models/{MIXED}/stats").json()["model_stats"]
     assert rest[0]["inference_count"] == after.inference_count
     assert rest[0]["inference_stats"]["compute_infer"] == {
         "count": stats.compute_infer.count,

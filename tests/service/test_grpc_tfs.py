@@ -36,12 +36,13 @@ Stub = prediction_service_pb2_grpc.PredictionServiceStub
 
 @pytest.fixture(scope="module")
 def several(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Flights in two versions, the second of which is the canary; digits, diabetes, and every type."""
+    """Flights in two versions, the second of which is the canary, to which nobody comes by chance; digits, diabetes,
+    and every type."""
     models = tmp_path_factory.mktemp("grpc-tfs")
     shutil.copytree(trained.models / NAME, models / NAME)
     add_version(models)
     routing.promote(models, NAME, 1, by="test", why="fixture")
-    routing.canary(models, NAME, 2, 0.001, by="test", why="fixture")
+    routing.canary(models, NAME, 2, 1e-12, by="test", why="fixture")
     made = kinds.made(tmp_path_factory, "digits", "diabetes")
     for kind in made.values():
         kinds.put(kind, models)

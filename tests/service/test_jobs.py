@@ -14,7 +14,10 @@ from contract.jobs import Jobs, opened
 from service.access import keys
 from tests.conftest import NAME, Serve, add_version
 from tests.service.test_predict import details, error
+from tests.waiting import PATIENCE_SECONDS
 from training import config
+
+LEASE = 3600.0  # seconds
 
 
 @pytest.fixture
@@ -85,9 +88,9 @@ def test_progress_cancelling_and_lists(client: httpx.Client, table: Jobs, models
     routing.promote(models, "other", 1, by="test", why="test")
     for name in (NAME, "other"):
         assert client.post("/jobs", json={"model": name}).status_code == 202
-    job = table.claim("w", 60.0)
+    job = table.claim("w", LEASE)
     assert job is not None
-    table.renew(job, 60.0, Progress(stage="training", epoch=2, epochs=6, loss=0.5, eta=12.0))
+    table.renew(job, LEASE, Progress(stage="training", epoch=2, epochs=6, loss=0.5, eta=12.0))
 
     assert client.get("/jobs/1").json()["progress"] == {
         "stage": "training",
@@ -104,13 +107,13 @@ def test_progress_cancelling_and_lists(client: httpx.Client, table: Jobs, models
     assert [each["id"] for each in client.get("/jobs", params={"state": "running"}).json()] == [1]
     assert client.post("/jobs/2/cancel").json()["state"] == "cancelled"
     assert client.post("/jobs/1/cancel").json()["cancelling"] is True
-    assert table.renew(job, 60.0) == "stop"
+    assert table.renew(job, LEASE) == "stop"
     assert error(client.post("/jobs/2/cancel"), 409, "job_conflict")
 
 
 def test_the_log_is_streamed_to_its_end_and_gone_on_with(client: httpx.Client, table: Jobs) -> None:
     client.post("/jobs", json={"model": NAME})
-    job = table.claim("w", 60.0)
+    job = table.claim("w", LEASE)
     assert job is not None
     table.write(job.id, ["one", "two\rthree"])
     seen: list[str] = []
@@ -124,7 +127,7 @@ def test_the_log_is_streamed_to_its_end_and_gone_on_with(client: httpx.Client, t
     reader.start()
     table.write(job.id, ["four"])
     table.end(job, "succeeded", {"version": 2})
-    reader.join(timeout=30)
+    reader.join(PATIENCE_SECONDS)
 
     assert seen == [
         "id: 1",

@@ -16,6 +16,7 @@ from contract import routing
 from contract.bundle import Bundle
 from hornpipe import main
 from service.labels.joining import JoinedLabels
+from service.labels.labelled import LabelsError
 from service.predictions import segments
 from tests import imported, kinds
 from tests.conftest import serving
@@ -137,7 +138,14 @@ def test_values(client: httpx.Client, every_kind: dict[str, Kind], folder: Path)
     (line,) = logged(folder, 1)
     answered_the_same(client, line, "value")
     joined = JoinedLabels(folder)
-    wait_until(lambda: joined.counts("diabetes", 0).get(1, (0, 0))[0] >= 3, "it is indexed")
+
+    def indexed() -> int:
+        try:
+            return joined.counts("diabetes", 0).get(1, (0, 0))[0]
+        except LabelsError:  # there is no file yet
+            return 0
+
+    wait_until(lambda: indexed() >= 3, "it is indexed")
 
     sent = [{"request_id": "v", "row": i, "value": float(kind.labels[i])} for i in range(2)]
     assert client.post("/feedback", json=sent).json()["new"] == 2

@@ -243,7 +243,7 @@ def test_a_value_that_is_not_finite_is_no_answer(client: httpx.Client, diabetes:
 
 
 def test_metrics_count_confidence_labels_and_values(serve: Serve, digits: Kind, diabetes: Kind, texts: Kind) -> None:
-    client = serve()
+    client = serve(quality_seconds=3600)  # the next look would find answers, and show series of them
     before = settled(client)
     labels = [answer["label"] for answer in predictions(client, "digits", *digits.rows[:300])]
     confidence = [answer["probability"] for answer in predictions(client, "digits", *digits.rows[:300])]

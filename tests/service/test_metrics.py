@@ -1,6 +1,5 @@
 """What Prometheus sees, parsed as Prometheus does, against what was sent."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +11,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from contract.histogram import bin_names
 from service.counting.instruments import INSTRUMENTS
-from tests.conftest import NAME, Trained
+from tests.conftest import NAME, Serve, Trained
+from tests.deploy.promtool import needs
 from tests.waiting import wait_until
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 VERSION = {"model": NAME, "version": "1"}
+
+
+@pytest.fixture
+def client(serve: Serve) -> httpx.Client:
+    """Quality is looked at once: the next time, there would be more series of it."""
+    return serve(quality_seconds=3600)
 
 
 def scrape(client: httpx.Client) -> Samples:
@@ -128,7 +134,7 @@ def test_all_that_is_exported_is_declared(client: httpx.Client) -> None:
     assert "process_resident_memory_bytes" in families
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with Debian's prometheus; .ci/run has it")
+@needs("promtool")
 def test_promtool_has_nothing_to_complain_of(client: httpx.Client) -> None:
     text = client.get("/metrics").content
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)

@@ -11,7 +11,7 @@ import pytest
 
 from contract import bundle, routing
 from tests.conftest import NAME, Serve, add_version
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 def serving(client: httpx.Client) -> int | None:
@@ -24,11 +24,12 @@ def promote(models: Path, version: int) -> None:
 
 
 def test_promotion_and_rollback_swap_within_a_second(client: httpx.Client, models: Path) -> None:
-    """The best of some tries: others may have the processor meanwhile."""
+    """The best of as many tries as we have patience for: others may have the processor meanwhile."""
     add_version(models)
     seconds: list[list[float]] = [[], []]
+    ends = time.perf_counter() + PATIENCE_SECONDS
     while not seconds[0] or max(map(min, seconds)) > 1:
-        assert len(seconds[0]) < 10, seconds
+        assert time.perf_counter() < ends, seconds
         for took, version in zip(seconds, (2, 1), strict=True):
             began = time.perf_counter()
             promote(models, 2) if version == 2 else routing.rollback(models, NAME, by="test", why="")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from service.settings import Settings, from_environment
 from service.versions.loaded import LoadedModel
 from service.versions.refusal import LONGEST_PAUSE_SECONDS, refusal
 from tests import sums
+from tests.waiting import PATIENCE_SECONDS
 
 Test = Callable[[], Coroutine[None, None, None]]
 
@@ -51,11 +53,10 @@ async def watched(folder: Path, **settings: object) -> AsyncIterator[Registry]:
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
-    for _ in range(3000):
-        if condition():
-            return
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < ends, f"not within {PATIENCE_SECONDS:g} s: {what}"
         await asyncio.sleep(0.01)
-    raise AssertionError(f"not within 30 s: {what}")
 
 
 def states(registry: Registry) -> dict[str, str]:
