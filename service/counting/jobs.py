@@ -86,8 +86,8 @@ class JobWatch:
             log.error("jobs could not be counted", exc_info=error)
 
     def _read(self, configs: Mapping[str, Config]) -> None:
-        """On a thread. Raises JobError, OSError."""
-        totals, now = read(self._path), time.time()
+        """On a thread. Raises JobError, OSError. The time is of before: what is written from then on may be missing."""
+        now, totals = time.time(), read(self._path)
         self.board.write(now, [*samples(totals, now), *self._schedules(configs, now)])
 
     def _schedules(self, configs: Mapping[str, Config], now: float) -> Iterator[Sample]:
