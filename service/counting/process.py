@@ -64,10 +64,13 @@ def text(processes: Iterable[int], supervisor: int | None) -> str:
 
 
 def children(process: int) -> set[int]:
-    """Of any of its threads. Empty where the system does not tell."""
+    """Of any of its threads. Empty where the system does not tell.
+
+    A thread that ends leaves its children to the first, which is read last: so none is missed on its way.
+    """
     tasks = Path("/proc") / str(process) / "task"
     try:
-        threads = list(tasks.iterdir())
+        threads = sorted(tasks.iterdir(), key=lambda each: each.name == str(process))
     except OSError:
         return set()
     return {int(child) for thread in threads for child in _read(thread / "children").split()}
