@@ -7,6 +7,7 @@ and nothing is tried again. https://docs.nvidia.com/deploy/nvml-api/
 # ruff: noqa: N802  # the library's names
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -126,7 +127,7 @@ class Gpus:
         except Exception as error:  # whatever it is, a scrape must not wait for it
             found, self._nvml = [], None  # it may be well again once it is opened anew
             self._say("GPUs", error)
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
             loop.call_soon_threadsafe(self._came, reading, found)
 
     def _came(self, reading: "asyncio.Future[list[Reading]]", found: list[Reading]) -> None:

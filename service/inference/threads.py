@@ -51,9 +51,10 @@ class Threads(Generic[T, R]):
                 result = self._run(job)
             except BaseException as error:  # it is for those who wait to know
                 result = error
-            if loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(self._finish, job, result)
+            except RuntimeError:  # the loop is closed: nobody waits any more
                 return
-            loop.call_soon_threadsafe(self._finish, job, result)
             del next_one, job, result  # a model's last rows must not be held on to while there is nothing to do
 
     def _finish(self, job: T, result: R | BaseException) -> None:
