@@ -32,7 +32,10 @@ def _make(place: Path) -> tuple[Path, int]:
     """A folder and the lock on it; another one, if somebody who starts now has swept it away before it was locked."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-        lock = os.open(path, os.O_RDONLY)
+        try:
+            lock = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return path, lock
