@@ -73,7 +73,7 @@ class CanaryWatch:
                 log.error("the canary of %s could not be looked at", slot.name, exc_info=error)
 
     async def close(self) -> None:
-        """Write down what has been counted, and let another process act."""
+        """Let another process act. What was counted is written down, but for what has come since the last look."""
         for name in list(self._watched):
             await self._end(name)
 
