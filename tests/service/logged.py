@@ -7,11 +7,21 @@ from typing import Any
 import orjson
 
 from contract.manifest import BinaryOutput, MulticlassOutput, Output, RegressionOutput
+from service.labels.joining import JoinedLabels
+from service.labels.labelled import LabelsError
 from service.predictions.segments import Line, Segments
 
 BINARY = BinaryOutput(classes=("on_time", "late"), positive="late", threshold=0.3)
 DIGITS = MulticlassOutput(classes=("0", "1", "2"))
 VALUE = RegressionOutput(minimum=0.0, maximum=9.0, half_width=1.0)
+
+
+def indexed(folder: Path, model: str) -> int:
+    """How many rows of a model have come to where labels are joined; none while there is no file yet."""
+    try:
+        return sum(rows for rows, _ in JoinedLabels(folder).counts(model, 0).values())
+    except LabelsError:
+        return 0
 
 
 class Logger:

@@ -1,7 +1,11 @@
 """Canaries in a real service, under traffic: the good one comes to serve, each bad one goes back, and nobody waits."""
 
+import itertools
+import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import httpx
 import numpy as np
@@ -11,13 +15,17 @@ from contract import introduction, routing
 from contract.bundle import Bundle
 from service.canary import files, watch, watched
 from tests import sums
-from tests.conftest import Serve, serving
+from tests.conftest import Running, Serve, serving
 from tests.service.canary import trials
 from tests.service.canary.trials import NAME
+from tests.service.logged import indexed
 from tests.service.test_metrics import scrape, value
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 RESULTS = ("stepped_up", "promoted", "rolled_back")
+# So many do not come: a step does not end for their sake, however slowly something is found out.
+NEVER = 10**6
+HALF = routing.Canary(version=2, percent=50, watched=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +53,20 @@ class Traffic:
     def __init__(self, client: httpx.Client) -> None:
         self.answers: dict[int, int] = {}
         self.failures: list[str] = []
-        self._client = httpx.Client(base_url=client.base_url, timeout=30)
+        self._client = httpx.Client(base_url=client.base_url, timeout=PATIENCE_SECONDS)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
 
     def _ask(self) -> None:
-        rows = sums.rows(500, seed=3)
-        while not self._stop.is_set():
-            for row in rows:
-                if self._stop.is_set():
-                    return
-                answer = self._client.post("/predict", json={"instances": [row]})
-                if answer.status_code != 200:
-                    self.failures.append(answer.text)
-                    continue
-                version = answer.json()["version"]
-                self.answers[version] = self.answers.get(version, 0) + 1
+        for row in many_rows():
+            if self._stop.is_set():
+                return
+            answer = self._client.post("/predict", json={"instances": [row]})
+            if answer.status_code != 200:
+                self.failures.append(answer.text)
+                continue
+            version = answer.json()["version"]
+            self.answers[version] = self.answers.get(version, 0) + 1
 
     def __enter__(self) -> "Traffic":
         self._thread.start()
@@ -70,6 +76,25 @@ class Traffic:
         self._stop.set()
         self._thread.join()
         self._client.close()
+
+
+def many_rows() -> Iterator[dict[str, float]]:
+    """Without end, and none of a sum that one and 300 less it are both near enough to."""
+    return itertools.cycle(row for row in sums.rows(500, seed=3) if abs(sum(row.values()) - 150) > 1)
+
+
+def ask_until(client: httpx.Client, version: int, count: int) -> None:
+    """One request after another, and none after it, until so many were answered by a version."""
+    rows, answered = many_rows(), 0
+    while answered < count:
+        answer = client.post("/predict", json={"instances": [next(rows)]}).raise_for_status()
+        answered += answer.json()["version"] == version
+
+
+def counts(running: Running) -> bool:
+    """Whether what the canary answers from now on is counted."""
+    canary = running.server.state.registry.slot(NAME).loaded.get(2)
+    return canary is not None and canary.arm is not None
 
 
 def introduce(models: Path, version: int) -> None:
@@ -87,7 +112,7 @@ def test_one_that_is_no_worse_comes_to_serve_step_by_step(serve: Serve, models: 
     client = serve()
 
     with Traffic(client) as traffic:
-        wait_until(lambda: routing.read(models, NAME).production == 2, "it serves", 60)
+        wait_until(lambda: routing.read(models, NAME).production == 2, "it serves")
         wait_until(lambda: traffic.answers.get(2, 0) > 150, "it answers")
 
     assert traffic.failures == []
@@ -109,12 +134,13 @@ def test_one_that_is_no_worse_comes_to_serve_step_by_step(serve: Serve, models: 
 def test_each_that_is_worse_goes_back_with_the_evidence(
     serve: Serve, models: Path, made: dict[str, Bundle], kind: str, measure: str
 ) -> None:
-    trials.put(made[kind], models, steps=[40.0, 100.0], min_requests=2000)
+    margins = {} if kind == "slow" else trials.PATIENT
+    trials.put(made[kind], models, steps=[40.0, 100.0], min_requests=NEVER, margins=margins)
     introduce(models, 2)
     client = serve()
 
     with Traffic(client) as traffic:
-        wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back", 60)
+        wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back")
 
     assert trials.events(models) == [("promote", 1, None), ("canary", 2, 40.0), ("canary_off", 2, None)]
     last = trials.history(models)[-1]
@@ -130,12 +156,12 @@ def test_one_that_answers_as_the_gate_has_seen_comes_to_serve_and_no_other(
 ) -> None:
     """The gate has judged half of each sum beside version 1, or beside another version."""
     verdict = trials.halves(made["production"], against)
-    trials.put(made[kind], models, verdict, steps=[50.0, 100.0], min_requests=300)
+    trials.put(made[kind], models, verdict, steps=[50.0, 100.0], min_requests=300 if serves else NEVER)
     introduce(models, 2)
     client = serve()
 
     with Traffic(client) as traffic:
-        wait_until(lambda: routing.read(models, NAME).canary is None, "it serves, or has gone back", 60)
+        wait_until(lambda: routing.read(models, NAME).canary is None, "it serves, or has gone back")
 
     assert traffic.failures == []
     assert (routing.read(models, NAME).production == 2) == serves
@@ -144,40 +170,51 @@ def test_one_that_answers_as_the_gate_has_seen_comes_to_serve_and_no_other(
 
 
 def test_one_that_only_labels_can_tell_goes_back_once_they_come(
-    serve: Serve, models: Path, made: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: Path, made: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answers lie within production's intervals, and are twice as far from what turned out to be true."""
     monkeypatch.setattr(watched, "LABELS_SECONDS", 0.1)
-    trials.put(made["off"], models, steps=[50.0, 100.0], min_requests=10_000)
+    monkeypatch.setattr("service.versions.splitting.random", Random(0))
+    folder = tmp_path / "kept"
+    trials.put(made["off"], models, steps=[50.0, 100.0], min_requests=NEVER)
     introduce(models, 2)
-    client = serve(predictions_dir=tmp_path / "kept")
-    wait_until(lambda: trial_of(client) is not None, "it is looked at")
+    with serving(models, predictions_dir=folder) as running:
+        client = running.client
+        wait_until(lambda: counts(running), "what it answers is counted")
 
-    feedback = answered(client, sums.rows(1000, seed=6))
-    wait_until(lambda: asked(client) >= 30, "it is compared")
-    before = measures_of(client)
-    client.post("/feedback", json=feedback).raise_for_status()
-    wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back", 60)
+        feedback, errors = answered(client, sums.rows(1000, seed=6))
+        wait_until(lambda: asked(client) == len(errors) / 10, "all of it is")
+        wait_until(lambda: measures_of(client)["disagreement"]["rows"], "it is compared")
+        wait_until(lambda: indexed(folder, NAME) == 1000, "all that was answered is known to those who join labels")
+        before = measures_of(client)
+        client.post("/feedback", json=feedback).raise_for_status()
+        wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back")
 
     assert [name for name, each in before.items() if each["worse"]] == []
     assert before["quality"]["certain"] is None
     assert before["disagreement"]["excess"] == 0
     last = trials.history(models)[-1]
     assert (last.action, last.by) == ("canary_off", watch.BY)
-    assert last.why.startswith("quality: rmse is 1.0")
+    (rmse, rows) = re.match(r"quality: rmse is ([\d.]+) over (\d+) labelled rows", last.why).groups()
+    assert float(rmse) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-3)
+    assert int(rows) == len(errors)
 
 
-def answered(client: httpx.Client, rows: list[dict[str, float]]) -> list[dict[str, object]]:
-    """Ten rows a request; then what was true of them, which is their sum and some chance."""
+def answered(client: httpx.Client, rows: list[dict[str, float]]) -> tuple[list[dict[str, object]], list[float]]:
+    """Ten rows a request; then what was true of them, which is their sum and some chance, and how far from it the
+    canary was."""
     chance = np.random.default_rng(7).normal(0, 0.5, len(rows))
     found: list[dict[str, object]] = []
+    errors: list[float] = []
     for first in range(0, len(rows), 10):
         some = rows[first : first + 10]
         told = client.post("/predict", json={"instances": some}).raise_for_status().json()
         for i, row in enumerate(some):
             truth = sum(row.values()) + chance[first + i]
             found.append({"request_id": told["request_id"], "row": i, "label": truth})
-    return found
+            if told["version"] == 2:
+                errors.append(told["predictions"][i]["value"] - truth)
+    return found, errors
 
 
 def measures_of(client: httpx.Client) -> dict[str, dict[str, object]]:
@@ -189,9 +226,10 @@ def test_a_restart_in_the_middle_goes_on_where_it_was(models: Path, made: dict[s
     """What was counted before counts: a step of 300 requests ends although neither service sees as many."""
     trials.put(made["production"], models, steps=[50.0, 100.0], min_requests=300)
     introduce(models, 2)
-    with serving(models) as running, Traffic(running.client) as traffic:
-        wait_until(lambda: asked(running.client) >= 150, "half of them have come", 60)
-    before = traffic.answers[2]
+    with serving(models) as running:
+        wait_until(lambda: counts(running), "what it answers is counted")
+        ask_until(running.client, 2, 150)
+        wait_until(lambda: asked(running.client) == 150, "half of them have come")
     (begun,) = [event for event in trials.history(models) if event.action == "canary"]
 
     with serving(models) as running:
@@ -199,11 +237,10 @@ def test_a_restart_in_the_middle_goes_on_where_it_was(models: Path, made: dict[s
         there = trial_of(running.client)
         assert there is not None
         assert there["step_since"] == begun.model_dump(mode="json")["at"]
-        assert 150 <= there["requests"] <= before
-        with Traffic(running.client) as more:
-            wait_until(lambda: routing.read(models, NAME).canary.percent == 100, "it goes on", 60)
-    assert before < 300
-    assert traffic.failures == more.failures == []
+        assert there["requests"] == 150
+        wait_until(lambda: counts(running), "what it answers is counted")
+        ask_until(running.client, 2, 200)
+        wait_until(lambda: ("canary", 2, 100.0) in trials.events(models), "it goes on")
 
 
 def asked(client: httpx.Client) -> int:
@@ -218,7 +255,7 @@ def test_what_a_person_has_set_up_is_compared_and_left_alone(
     client = serve()
 
     with Traffic(client):
-        wait_until(lambda: "it is worse, and stays" in str((trial_of(client) or {}).get("verdict")), "it is known", 60)
+        wait_until(lambda: "it is worse, and stays" in str((trial_of(client) or {}).get("verdict")), "it is known")
 
     said = trial_of(client)
     assert said is not None
@@ -227,7 +264,7 @@ def test_what_a_person_has_set_up_is_compared_and_left_alone(
 
     routing.canary(models, NAME, 2, 40, by="ada", why="may it go", watched=True)
     with Traffic(client):
-        wait_until(lambda: routing.read(models, NAME).canary is None, "now it goes back", 60)
+        wait_until(lambda: routing.read(models, NAME).canary is None, "now it goes back")
 
 
 def test_without_traffic_it_stays_and_says_what_is_missing(serve: Serve, models: Path, made: dict[str, Bundle]) -> None:
@@ -254,21 +291,19 @@ def test_one_that_does_not_load_goes_back(serve: Serve, models: Path, made: dict
 
 
 def test_of_two_services_on_a_folder_one_acts_by_what_both_see(models: Path, made: dict[str, Bundle]) -> None:
+    """Each of them sees 120 requests, and the step is of 200."""
     trials.put(made["production"], models, steps=[50.0, 100.0], min_requests=200)
     introduce(models, 2)
     with serving(models) as first, serving(models) as second:
         both = first.client, second.client
         wait_until(lambda: all(trial_of(each) is not None for each in both), "both look")
         assert sorted(str((trial_of(each) or {})["acts"]) for each in both) == ["elsewhere", "here"]
-        with Traffic(first.client) as one, Traffic(second.client) as other:
-            wait_until(
-                lambda: routing.read(models, NAME).canary != routing.Canary(version=2, percent=50, watched=True),
-                "it goes on",
-                60,
-            )
-            seen = one.answers[2], other.answers[2]
-    assert max(seen) < 200
+        wait_until(lambda: counts(first) and counts(second), "what it answers is counted by both")
+        for each in both:
+            ask_until(each, 2, 120)
+        wait_until(lambda: routing.read(models, NAME).canary != HALF, "it goes on")
     assert [event for event in trials.events(models) if event[2] == 100.0] == [("canary", 2, 100.0)]
+    assert routing.read(models, NAME).canary == routing.Canary(version=2, percent=100, watched=True)
 
 
 def test_where_nothing_can_be_written_it_is_told_and_goes_on(
@@ -280,13 +315,13 @@ def test_where_nothing_can_be_written_it_is_told_and_goes_on(
     client = serve()
 
     with Traffic(client):
-        wait_until(lambda: asked(client) > 50, "it is compared all the same", 60)
+        wait_until(lambda: asked(client) > 50, "it is compared all the same")
 
     said = trial_of(client)
     assert said is not None
     assert said["acts"] == "nobody"
     assert str(said["note"]).startswith("the models folder cannot be written here: ")
-    assert routing.read(models, NAME).canary == routing.Canary(version=2, percent=50, watched=True)
+    assert routing.read(models, NAME).canary == HALF
     assert sum("nobody here can act" in record.message for record in caplog.records) == 1
 
 
@@ -296,11 +331,11 @@ def decisions(client: httpx.Client) -> dict[str, float]:
 
 
 def test_metrics_tell_how_it_stands(serve: Serve, models: Path, made: dict[str, Bundle]) -> None:
-    trials.put(made["wrong"], models, min_requests=10_000)
+    trials.put(made["wrong"], models, min_requests=NEVER)
     introduce(models, 2)
     client = serve()
     with Traffic(client):
-        wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back", 60)
+        wait_until(lambda: routing.read(models, NAME).canary is None, "it has gone back")
     wait_until(lambda: decisions(client) == {"stepped_up": 0, "promoted": 0, "rolled_back": 1}, "it is counted")
 
     routing.canary(models, NAME, 2, 50, by="ada", why="")
