@@ -1,7 +1,7 @@
 """What processes have counted, and whether they live: in files that outlast them."""
 
-import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from service.canary.evidence import Evidence, Moments, Side
@@ -15,17 +15,22 @@ def seen(requests: int) -> Evidence:
     return Evidence(canary=Side(requests=requests, seconds={1: moments}, bins=(requests, 0, 1)))
 
 
+# A process of its own: one that has threads had better not be forked.
+OTHER = """
+import os, signal, sys
+from tests.service.canary.test_files import *
+shelf = Shelf(Path(sys.argv[1]), TRIAL)
+shelf.write({"step": seen(3)})
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+shelf.close()
+"""
+
+
 def die(model: Path, *, killed: bool) -> None:
     """Another process counts three requests, and ends: as it should, or not."""
-    child = os.fork()
-    if not child:
-        shelf = Shelf(model, TRIAL)
-        shelf.write({"step": seen(3)})
-        if killed:
-            os.kill(os.getpid(), signal.SIGKILL)
-        shelf.close()
-        os._exit(0)
-    os.waitpid(child, 0)
+    ended = subprocess.run([sys.executable, "-c", OTHER, model, "killed" if killed else "as it should"], check=False)
+    assert ended.returncode == (-9 if killed else 0)
 
 
 def test_what_all_have_counted_adds_up_also_of_those_that_are_gone(tmp_path: Path) -> None:
