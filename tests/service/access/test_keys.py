@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from timeit import timeit
 
 import httpx
 import pytest
@@ -16,7 +15,8 @@ from service.access import keys
 from service.access.keys import Keys, KeysError, StoredKey
 from service.access.rate import Bucket
 from tests.conftest import Serve
-from tests.waiting import wait_until
+from tests.service.cost import cost
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Row = dict[str, object]
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -128,9 +128,8 @@ def test_what_keys_cost(file: Path) -> None:
     """Less than 3 microseconds of a hot request's hundred; here with room for a machine that is busy."""
     made = keys.add(file, "a", ("predict",), requests_per_second=1e6).encode()
     found = Keys(keys.read(file))
-    seconds = min(timeit(lambda: found.find(made), number=2000) for _ in range(20)) / 2000
 
-    assert seconds < 10e-6
+    assert cost(lambda: found.find(made), 500) < 3
 
 
 def test_both_headers_on_every_path(serve: Serve, file: Path, row: Row) -> None:
@@ -170,19 +169,19 @@ def test_who_may_not_ask_is_told_before_sending(serve: Serve, file: Path) -> Non
     url = serve(keys_file=file).base_url
     head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n"
     for expects in (b"", b"expect: 100-continue\r\n"):
-        with socket.create_connection((url.host, url.port), timeout=10) as connection:
+        with socket.create_connection((url.host, url.port), timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(head + expects + b"\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 401 Unauthorized\r\n")
 
 
 def test_a_rate_is_kept_and_429_says_when_to_come_back(serve: Serve, file: Path, row: Row) -> None:
-    limited = keys.add(file, "limited", ("predict",), requests_per_second=0.1, burst=3)
+    limited = keys.add(file, "limited", ("predict",), requests_per_second=0.001, burst=3)
     free = keys.add(file, "free", ("predict",))
     client = serve(keys_file=file)
     answers = [ask(client, row, **bearer(limited)) for _ in range(5)]
 
     assert Counter(answer.status_code for answer in answers) == {200: 3, 429: 2}
-    assert 1 <= int(answers[-1].headers["retry-after"]) <= 10
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 1000
     assert answers[-1].json()["error"]["code"] == "rate_limited"
     assert client.get("/models", headers=bearer(limited)).status_code == 429
     assert ask(client, row, **bearer(free)).status_code == 200
