@@ -4,8 +4,7 @@ import io
 import json
 import logging
 import threading
-from itertools import count
-from timeit import timeit
+import time
 
 import httpx
 import pytest
@@ -15,6 +14,7 @@ from service.logs import logs
 from service.logs.journal import Journal
 from service.logs.logs import MOST_FAILURES_A_SECOND, MOST_WAITING, AccessLog, Writer, trace_id
 from tests.conftest import Serve
+from tests.service.cost import ROUNDS, cost
 from tests.waiting import wait_until
 
 Row = dict[str, object]
@@ -34,6 +34,12 @@ class Stuck(io.BytesIO):
 
 def lines(stream: io.BytesIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def by_id(writer: Writer, stream: io.BytesIO) -> dict[object, dict[str, object]]:
+    """What is written by now of requests, some of which are noted when their answer is on its way already."""
+    writer.flush()
+    return {line.get("request_id"): line for line in lines(stream)}
 
 
 def request(path: bytes = b"/predict", **headers: str) -> Request:
@@ -95,7 +101,7 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_costs_no_memory() -> None:
 def test_a_stream_that_is_closed_ends_nothing() -> None:
     before = set(threading.enumerate())
     writer = Writer(stream := io.BytesIO(), "json")
-    [writes] = set(threading.enumerate()) - before
+    [writes] = [each for each in threading.enumerate() if each.name == "log" and each not in before]
     stream.close()
     for _ in range(3):
         writer.emit(record("lost"))
@@ -113,30 +119,30 @@ def test_the_same_share_is_chosen_everywhere() -> None:
     assert chosen[0.1] < chosen[0.5] < chosen[1.0] == set(ids)
 
 
-def test_failures_are_written_whatever_the_share_but_not_without_end() -> None:
+def test_failures_are_written_whatever_the_share_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(logs, "time", lambda: now[0])
     writer = Writer(stream := io.BytesIO(), "json")
     access = AccessLog(writer, 0.0)
     for number in range(5 * MOST_FAILURES_A_SECOND):
         access.note(request(), f"id-{number}", 422, "", failed=True)
-    later = count(1)
+    now[0] += 1
+    access.note(request(), "a second later", 500, "", failed=True)
+    writer.flush()
+    found = lines(stream)
 
-    def a_second_later() -> bool:
-        access.note(request(), f"later-{next(later)}", 500, "", failed=True)
-        writer.flush()
-        return b"more requests failed" in stream.getvalue()
-
-    wait_until(a_second_later, "a new second has begun")
-    more = [str(line["message"]) for line in lines(stream) if "more requests failed" in str(line["message"])]
-    written = [line for line in lines(stream) if "status" in line]
-    failed = 5 * MOST_FAILURES_A_SECOND + next(later) - 1
-
-    assert sum(int(each.split()[0]) for each in more) + len(written) == failed
-    assert len(written) <= 3 * MOST_FAILURES_A_SECOND  # a second may have ended meanwhile
+    assert [line["request_id"] for line in found if "status" in line] == [
+        *(f"id-{number}" for number in range(MOST_FAILURES_A_SECOND)),
+        "a second later",
+    ]
+    more = [line["message"] for line in found if "status" not in line]
+    assert more == [f"{4 * MOST_FAILURES_A_SECOND} more requests failed in that second"]
 
 
 def test_a_served_request_is_a_line_and_its_body_and_key_are_not(serve: Serve, row: Row) -> None:
     writer = Writer(stream := io.BytesIO(), "json")
     client = serve(journal=Journal(AccessLog(writer, 1.0)))
+    began = time.perf_counter()
     headers = {
         "x-request-id": "mine-1",
         "authorization": "Bearer hornpipe_secret",
@@ -144,14 +150,14 @@ def test_a_served_request_is_a_line_and_its_body_and_key_are_not(serve: Serve, r
     }
     client.post("/predict?model=flights", json={"instances": [row | {"carrier": "secret"}]}, headers=headers)
     client.get("/models/secretless?token=secret", headers={"x-request-id": "mine-2"})
-    writer.flush()
-    found = {line.get("request_id"): line for line in lines(stream)}
+    wait_until(lambda: "mine-2" in by_id(writer, stream), "what was answered is written")
+    found = by_id(writer, stream)
     line = found["mine-1"]
 
     assert (line["method"], line["path"], line["status"], line["model"]) == ("POST", "/predict", 200, "flights/1")
     assert line["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert line["client"] == "127.0.0.1"
-    assert 0 < line["ms"] < 30_000
+    assert 0 < line["ms"] <= 1000 * (time.perf_counter() - began)
     assert (found["mine-2"]["path"], found["mine-2"]["status"]) == ("/models/secretless", 404)
     assert b"secret" not in stream.getvalue().replace(b"secretless", b"")
 
@@ -162,23 +168,22 @@ def test_by_default_only_failures_are_there(serve: Serve, row: Row) -> None:
     client.post("/predict", json={"instances": [row]}, headers={"x-request-id": "good"})
     client.post("/predict", json={"instances": [{}]}, headers={"x-request-id": "bad"})
     client.get("/models", headers={"x-request-id": "good"})
-    client.get("/nowhere", headers={"x-request-id": "bad"})
-    writer.flush()
+    client.get("/nowhere", headers={"x-request-id": "worse"})
+    wait_until(lambda: "worse" in by_id(writer, stream), "what was answered last is written")
 
-    assert [line["request_id"] for line in lines(stream) if line["path"] != "/readyz"] == ["bad", "bad"]
+    assert [line["request_id"] for line in lines(stream) if line["path"] != "/readyz"] == ["bad", "worse"]
 
 
 def test_what_a_line_costs_whoever_is_answered() -> None:
-    """Microseconds; the writing is done elsewhere. With room for a machine that is busy."""
+    """Less than a microsecond, or than twenty; the writing is done elsewhere."""
     writer = Writer(io.BytesIO(), "json")
     off, all_of_them, asked = AccessLog(writer, 0.0), AccessLog(writer, 1.0), request()
-    skipped = min(timeit(lambda: off.wants("5f3a-1"), number=1000) for _ in range(20)) / 1000
 
     def note() -> None:
         all_of_them.note(asked, "5f3a-1", 200, "m/1", failed=False)
 
-    assert skipped < 1e-6
-    assert min(timeit(note, number=400) for _ in range(20)) / 400 < 20e-6
+    assert cost(lambda: off.wants("5f3a-1"), 500) < 0.3
+    assert cost(note, MOST_WAITING // (ROUNDS + 1)) < 6  # of which none is dropped
 
 
 @pytest.mark.parametrize("wrong", [b"", b"00", b"00-xyz-1-01", b"00-" + b"g" * 31 + b"\n-1-01", b"a-b-c-d"])
@@ -195,7 +200,7 @@ def test_configured_for_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> No
     logging.getLogger("anybody").debug("not said")
     writer.flush()
 
-    assert [line["message"] for line in lines(stream)] == ["said"]
+    assert [line["message"] for line in lines(stream) if line["logger"] == "anybody"] == ["said"]
 
 
 def test_errors_of_the_service_have_the_same_id_as_the_answer(client: httpx.Client) -> None:

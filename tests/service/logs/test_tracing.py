@@ -19,7 +19,7 @@ from service.logs.journal import Journal
 from service.logs.logs import AccessLog
 from service.logs.tracing import Tracer, TracingError
 from tests.conftest import Serve
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Row = dict[str, object]
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -32,19 +32,23 @@ class Traced:
         self.exporter = InMemorySpanExporter()
         self.provider = tracing.provider(self.exporter)
         self.client = serve(journal=Journal(AccessLog(None, 0.0), Tracer(self.provider)), **settings)
-        self.provider.force_flush()
-        self.exporter.clear()
 
-    def spans(self) -> list[ReadableSpan]:
+    def spans(self, count: int) -> list[ReadableSpan]:
+        """All of requests for something else than /readyz, once there are so many: some are made when the answer is on
+        its way already."""
+        wait_until(lambda: len(self._spans()) >= count, f"{count} spans are there")
+        return self._spans()
+
+    def _spans(self) -> list[ReadableSpan]:
         self.provider.force_flush()
-        return list(self.exporter.get_finished_spans())
+        return [span for span in self.exporter.get_finished_spans() if span.attributes.get("url.path") != "/readyz"]
 
 
 def test_a_prediction_is_a_span_with_its_stages_below_it(serve: Serve, row: Row) -> None:
     traced = Traced(serve)
     headers = {"traceparent": PARENT, "tracestate": "vendor=1", "x-request-id": "mine"}
     traced.client.post("/predict", json={"instances": [row]}, headers=headers)
-    *stages, whole = sorted(traced.spans(), key=lambda span: (span.kind is SpanKind.SERVER, span.start_time))
+    *stages, whole = sorted(traced.spans(5), key=lambda span: (span.kind is SpanKind.SERVER, span.start_time))
 
     assert whole.name == "POST /predict"
     assert (f"{whole.context.trace_id:032x}", f"{whole.parent.span_id:016x}") == tuple(PARENT.split("-")[1:3])
@@ -71,7 +75,7 @@ def test_without_a_parent_it_is_a_trace_of_its_own(serve: Serve, row: Row) -> No
     traced = Traced(serve)
     for wrong in ({}, {"traceparent": "00-zz-1-01"}, {"traceparent": "é".encode()}):
         traced.client.post("/predict", json={"instances": [row]}, headers=wrong)
-    roots = [span for span in traced.spans() if span.kind is SpanKind.SERVER]
+    roots = [span for span in traced.spans(3 * 5) if span.kind is SpanKind.SERVER]
 
     assert [span.parent for span in roots] == [None] * 3
     assert len({span.context.trace_id for span in roots}) == 3
@@ -79,9 +83,12 @@ def test_without_a_parent_it_is_a_trace_of_its_own(serve: Serve, row: Row) -> No
 
 def test_a_parent_that_was_not_chosen_has_no_spans(serve: Serve, row: Row) -> None:
     traced = Traced(serve)
-    traced.client.post("/predict", json={"instances": [row]}, headers={"traceparent": PARENT[:-2] + "00"})
+    for chosen in ("00", "01"):
+        headers = {"traceparent": PARENT[:-2] + chosen, "x-request-id": chosen}
+        traced.client.post("/predict", json={"instances": [row]}, headers=headers)
 
-    assert traced.spans() == []
+    roots = [span for span in traced.spans(5) if span.kind is SpanKind.SERVER]
+    assert [span.attributes["hornpipe.request_id"] for span in roots] == ["01"]
 
 
 def test_failures_and_other_paths(serve: Serve) -> None:
@@ -89,7 +96,7 @@ def test_failures_and_other_paths(serve: Serve) -> None:
     traced.client.post("/predict", content=b"{")
     traced.client.get("/models/flights")
     traced.client.get("/made/up/by/a/client")
-    invalid, known, unknown = traced.spans()
+    invalid, known, unknown = traced.spans(3)
 
     assert (invalid.name, invalid.attributes["http.response.status_code"]) == ("POST /predict", 400)
     assert invalid.status.status_code is StatusCode.UNSET  # the client's mistake, by OpenTelemetry's conventions
@@ -126,7 +133,10 @@ def collector() -> Iterator[HTTPServer]:
 def test_they_arrive_where_the_standard_variables_say(
     serve: Serve, row: Row, collector: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": str(int(PATIENCE_SECONDS)),
+    }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     tracer = tracing.make(environment)
