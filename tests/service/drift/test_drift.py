@@ -27,7 +27,7 @@ from tests.conftest import NAME, Serve, Trained, add_version
 from tests.service import untrained
 from tests.service.scraped import parsed, value
 from tests.test_server import Start, start
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 __all__ = ["start"]  # the fixture of test_server, which ends what it has started
 
@@ -201,7 +201,7 @@ def test_a_restart_keeps_the_windows_of_all_workers(start: Start, tmp_path: Path
     first = start(WORKERS=2, STATE_DIR=tmp_path / "state")
     answered = 0
     for i in range(20):  # connections of their own, which come to either
-        with httpx.Client(base_url=first.client.base_url, timeout=30) as client:
+        with httpx.Client(base_url=first.client.base_url, timeout=PATIENCE_SECONDS) as client:
             predict(client, known[i : i + 5])
             answered += 5
             assert ask(client)["rows"] == answered

@@ -15,6 +15,7 @@ from service.drift.windows import FORGET_SECONDS, MOST_LEFT, Windows
 from service.processes.shared import SharedFolder
 from tests.service import untrained
 from tests.service.untrained import Process, Served
+from tests.waiting import PATIENCE_SECONDS
 
 
 class Clock:
@@ -159,7 +160,7 @@ def test_it_writes_while_it_runs(clock: Clock, tmp_path: Path) -> None:
 
     async def run() -> None:
         task = asyncio.create_task(worker.windows.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not (tmp_path / NAME).exists():
                 await asyncio.sleep(0.01)
         task.cancel()

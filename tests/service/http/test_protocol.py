@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import Serve
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Row = dict[str, object]
 Connect = Callable[[], socket.socket]
@@ -29,7 +29,7 @@ def connect(client: httpx.Client) -> Iterator[Connect]:
 
 
 def connection(client: httpx.Client) -> socket.socket:
-    return socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
+    return socket.create_connection((client.base_url.host, client.base_url.port), timeout=PATIENCE_SECONDS)
 
 
 def head(length: int | str, *lines: str, version: str = "1.1", path: str = "/predict") -> bytes:
@@ -140,7 +140,7 @@ def test_who_asks_for_what_is_not_there_is_told_to_go_on_too(connect: Connect, r
 
 def test_blanks_behind_a_header_are_none_of_it(connect: Connect, row: Row) -> None:
     source = connect()
-    source.sendall(head(len(body_of(row)), "x-request-timeout-ms: 9000 \t", "x-request-id:\t 7 ") + body_of(row))
+    source.sendall(head(len(body_of(row)), "x-request-timeout-ms: 29000 \t", "x-request-id:\t 7 ") + body_of(row))
     status, headers, _ = Reader(source).response()
 
     assert (status, headers["x-request-id"]) == (200, "7")
@@ -195,7 +195,7 @@ def test_what_is_received_at_once_is_bounded_over_all_connections(serve: Serve, 
 
 def test_connections_that_stand_still_are_closed(serve: Serve) -> None:
     """One that never asks, one whose body does not come, and one whose head does not."""
-    idle, slow = serve(idle_seconds=0.2), serve(receive_seconds=0.3)
+    idle, slow = serve(ready=False, idle_seconds=0.2), serve(receive_seconds=0.3)
     for client, begun, answer in (
         (idle, b"", b""),
         (slow, head(500) + b"{", b"HTTP/1.1 408"),
@@ -233,7 +233,7 @@ def test_deadlines_and_priorities_are_checked(client: httpx.Client, row: Row) ->
         "header x-request-timeout-ms",
         "header x-request-priority",
     ]
-    for headers in ({"x-request-timeout-ms": "2000"}, {"x-request-priority": "batch"}):
+    for headers in ({"x-request-timeout-ms": "29000"}, {"x-request-priority": "batch"}):
         assert client.post("/predict", json={"instances": [row]}, headers=headers).status_code == 200
 
 

@@ -12,6 +12,7 @@ from service.http.messages import Request
 from service.inference.queue import Queue
 from service.inference.threads import Threads
 from service.inference.work import Work
+from tests.waiting import PATIENCE_SECONDS
 
 A_ROW = 0.1
 
@@ -150,7 +151,7 @@ def test_jobs_beyond_the_threads_lie_ready_and_run_in_order() -> None:
     opened, ran = threading.Event(), []
 
     def run(job: int) -> int:
-        assert opened.wait(10)
+        assert opened.wait(PATIENCE_SECONDS)
         ran.append(threading.current_thread().name)
         return job * job
 
@@ -161,7 +162,7 @@ def test_jobs_beyond_the_threads_lie_ready_and_run_in_order() -> None:
             threads.start(job)
         assert threads.free == -2
         opened.set()
-        results = [await asyncio.wait_for(done.get(), 10) for _ in range(3)]
+        results = [await asyncio.wait_for(done.get(), PATIENCE_SECONDS) for _ in range(3)]
         assert threads.free == 1
         threads.close()
         return results

@@ -60,7 +60,7 @@ def one(client: triton.InferenceServerClient, sent: bool, received: bool, **more
     result = client.infer("vector", inputs, outputs=wanted, request_id="mine", **more)
     np.testing.assert_array_equal(result.as_numpy("twice"), X * 2)
     assert result.get_response()["id"] == "mine"
-    raw = client.infer("vector", inputs, priority=1, timeout=20_000_000)
+    raw = client.infer("vector", inputs, priority=1, timeout=30_000_000)
     np.testing.assert_array_equal(raw.as_numpy("twice"), X * 2)
 
 

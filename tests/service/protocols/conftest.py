@@ -19,7 +19,7 @@ from service.server import server as make_server
 from service.settings import Settings
 from tests import imported, kinds
 from tests.kinds import Kind
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 MOST_ROWS = 50
 MOST_BYTES = 2_000_000
@@ -50,10 +50,11 @@ def all_models(
 @pytest.fixture(scope="module")
 def client(all_models: Path) -> Iterator[httpx.Client]:
     """One server for a whole file of tests, which leave it as it is."""
-    for name in [name for name in os.environ if name.startswith("HORNPIPE_")]:
-        del os.environ[name]
-    with serving(all_models, max_rows=MOST_ROWS, max_body_bytes=MOST_BYTES) as asked:
-        yield asked
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("HORNPIPE_")]:
+            patch.delenv(name)
+        with serving(all_models, max_rows=MOST_ROWS, max_body_bytes=MOST_BYTES) as asked:
+            yield asked
 
 
 def put(made: Bundle, folder: Path, name: str) -> None:
@@ -64,9 +65,10 @@ def put(made: Bundle, folder: Path, name: str) -> None:
 @contextmanager
 def serving(folder: Path, **settings: Any) -> Iterator[httpx.Client]:
     """A server on a free port, ready."""
-    given = Settings(models_dir=folder, port=0, poll_seconds=0.02, **settings)
+    most = int(1000 * PATIENCE_SECONDS)
+    given = Settings(models_dir=folder, port=0, poll_seconds=0.02, timeout_ms=most, **settings)
     with running(make_server(create_app(given), given)) as client:
-        wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready", seconds=120)
+        wait_until(lambda: client.get("/readyz").status_code == 200, "the service is ready")
         yield client
 
 
@@ -77,7 +79,9 @@ def running(server: Server) -> Iterator[httpx.Client]:
     thread.start()
     wait_until(lambda: server.started, "the server listens")
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        yield client
-    server.should_exit = True
-    thread.join()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
