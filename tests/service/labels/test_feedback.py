@@ -20,6 +20,7 @@ from service.http.messages import JSON
 from service.labels import feedback
 from service.labels.joining import JoinedLabels
 from tests.conftest import NAME, Serve, Trained
+from tests.service.logged import indexed
 from tests.service.predictions.test_predictions import ask, lines, written
 from tests.service.scraped import parsed, value
 from tests.waiting import wait_until
@@ -40,11 +41,10 @@ def client(serve: Serve, folder: Path) -> httpx.Client:
 
 def predicted(client: httpx.Client, folder: Path, *ids: str, rows: list[object]) -> None:
     """Ask, and wait until it is indexed."""
-    before = sum(JoinedLabels(folder).counts(NAME, 0).get(1, (0, 0))[:1]) if (folder / "labels.db").exists() else 0
+    count = indexed(folder, NAME) + len(ids) * len(rows)
     for each in ids:
         ask(client, *rows, request_id=each)
-    count = before + len(ids) * len(rows)
-    wait_until(lambda: JoinedLabels(folder).counts(NAME, 0).get(1, (0, 0))[0] == count, "it is indexed")
+    wait_until(lambda: indexed(folder, NAME) == count, "it is indexed")
 
 
 @pytest.mark.parametrize(
