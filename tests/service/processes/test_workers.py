@@ -1,6 +1,7 @@
 """Several workers as processes of their own: one port, one /metrics, deaths, swaps, and the end."""
 
 import contextlib
+import fcntl
 import os
 import re
 import resource
@@ -23,7 +24,7 @@ from service.processes import scratch, sockets
 from tests.conftest import NAME, add_version
 from tests.service.scraped import Samples, parsed, total, value
 from tests.test_server import Process, Start, start
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 __all__ = ["start"]  # the fixture of test_server, which ends what it has started
 
@@ -32,7 +33,11 @@ COUNT = "hornpipe_request_duration_seconds_count"
 
 def scrape(process: Process) -> Samples:
     """On a connection of its own, which comes to any worker."""
-    return parsed(httpx.get(f"http://127.0.0.1:{process.port}/metrics", timeout=30).raise_for_status().text)
+    return parsed(get(process, "/metrics").raise_for_status().text)
+
+
+def get(process: Process, path: str) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{process.port}{path}", timeout=PATIENCE_SECONDS)
 
 
 def ok(samples: Samples) -> int:
@@ -54,6 +59,15 @@ def workers(process: Process) -> dict[int, int]:
     return found
 
 
+def gone(process: int) -> bool:
+    """Whether it has ended, though nobody may have waited for it: not everywhere does the first process do so."""
+    try:
+        state = (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "ZX"
+
+
 def folder_of(process: Process) -> Path:
     (command,) = [(Path("/proc") / str(worker) / "cmdline").read_text() for worker in [workers(process)[0]]]
     return Path(re.search(r'"folder": "([^"]+)"', command)[1])
@@ -61,7 +75,7 @@ def folder_of(process: Process) -> Path:
 
 def start_all(start: Start, count: int = 2, **settings: object) -> Process:
     process = start(WORKERS=count, **settings)
-    wait_until(lambda: total(scrape(process), "hornpipe_swaps_total") >= count, "all have loaded", 60)
+    wait_until(lambda: total(scrape(process), "hornpipe_swaps_total") >= count, "all have loaded")
     return process
 
 
@@ -86,7 +100,7 @@ class Clients:
             thread.join()
 
     def _ask(self) -> None:
-        client, asked = httpx.Client(timeout=30), 0
+        client, asked = httpx.Client(timeout=PATIENCE_SECONDS), 0
         while not self._stop.is_set():
             try:
                 outcome: object = client.post(self._url, json=self._body).status_code
@@ -97,7 +111,7 @@ class Clients:
             asked += 1
             if self._each and (asked % 10 == 0 or outcome != 200):  # connect anew, to whichever worker
                 client.close()
-                client = httpx.Client(timeout=30)
+                client = httpx.Client(timeout=PATIENCE_SECONDS)
         client.close()
 
 
@@ -165,13 +179,15 @@ def test_killing_workers_loses_no_count_and_grows_nothing(several: Process, row:
     assert 0 <= total(samples, "hornpipe_predictions_total", model=NAME) - answered <= sum(broken.values())
     assert counted(samples) == counted(before)
     assert sizes(folder) == files
-    assert time_of_scrape(several) < 5 * took + 0.1
+    wait_until(lambda: time_of_scrape(several) < 5 * took + 0.1, "a scrape takes no longer than before")
     promtool_is_content(several)
 
 
 def sizes(folder: Path) -> dict[Path, int]:
-    """Of all files but those of the quality, of which more can be said once there are more rows."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("quality.")]
+    """Of all files but those that are written anew now and then: of quality and of drift more can be said once there
+    are more rows."""
+    anew = ("quality.", "windows.")
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(anew)]
     return {path.relative_to(folder): path.stat().st_size for path in files}
 
 
@@ -189,7 +205,7 @@ def wait_for_both(process: Process, restarts: int) -> Samples:
         loaded = total(found[-1], "hornpipe_swaps_total") >= 2 + restarts  # one that only lives does not answer yet
         return alive and loaded and value(found[-1], "hornpipe_worker_restarts_total") == restarts
 
-    wait_until(both, "a new worker has taken the place", 60)
+    wait_until(both, "a new worker has taken the place")
     return found[-1]
 
 
@@ -204,7 +220,7 @@ def time_of_scrape(process: Process) -> float:
 
 def promtool_is_content(process: Process) -> None:
     if shutil.which("promtool") is not None:
-        text = httpx.get(f"http://127.0.0.1:{process.port}/metrics").content
+        text = get(process, "/metrics").content
         checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
         assert (checked.returncode, checked.stderr) == (0, b"")
 
@@ -222,15 +238,19 @@ def test_versions_come_and_go_in_all_workers(several: Process, models: Path, row
             routing.promote(models, NAME, version, by="test", why="swap")
             wait_until(lambda version=version: infos() == {str(version)}, f"both serve version {version}")
     assert set(clients.outcomes) == {200}
-    kept = {path.name for path in folder.rglob("version.*")}
-    manifests = list(folder.glob(f"{'?' * 64}.json"))  # called by their SHA-256
-    assert len(kept) == len(manifests) < 8
+
+    def kept_alike() -> bool:
+        kept = {path.name for path in folder.rglob("version.*")}
+        manifests = list(folder.glob(f"{'?' * 64}.json"))  # called by their SHA-256
+        return len(kept) == len(manifests) < 8
+
+    wait_until(kept_alike, "what both have forgotten is gone")
     samples = scrape(several)
     assert total(samples, "hornpipe_predictions_total", model=NAME) <= clients.outcomes[200] == ok(samples)
 
 
 def test_sigterm_ends_all_with_0_and_leaves_nothing(start: Start, row: dict[str, Any]) -> None:
-    process = start_all(start, DRAIN_SECONDS=3)  # in which it is asked, however busy the machine
+    process = start_all(start, DRAIN_SECONDS=10 * PATIENCE_SECONDS)  # in which it is asked, however busy the machine
     folder, ids = folder_of(process), list(workers(process).values())
     with Clients(process.port, row, each_connects=False) as clients:
         wait_until(lambda: clients.outcomes[200] > 20, "traffic flows")
@@ -238,21 +258,25 @@ def test_sigterm_ends_all_with_0_and_leaves_nothing(start: Start, row: dict[str,
         wait_until(lambda: process.status("/readyz") == 503, "it says that it is not ready")
         draining = clients.outcomes[200]
         wait_until(lambda: clients.outcomes[200] > draining, "it answers on meanwhile")
-        assert process.process.wait(timeout=30) == 0
+        process.process.send_signal(signal.SIGTERM)  # which means hurry
+        assert process.process.wait(PATIENCE_SECONDS) == 0
 
     assert not folder.exists()
-    assert not any((Path("/proc") / str(each)).exists() for each in ids)
+    assert all(map(gone, ids))
     assert "Traceback" not in process.log.read_text()
 
 
 def test_a_killed_supervisor_takes_its_workers_along_and_the_next_one_sweeps(start: Start) -> None:
     first = start_all(start)
     folder, ids = folder_of(first), list(workers(first).values())
+    held = os.open(folder, os.O_RDONLY)
     first.process.kill()
-    wait_until(lambda: not any((Path("/proc") / str(each)).exists() for each in ids), "the workers are gone")
+    fcntl.flock(held, fcntl.LOCK_SH)  # once the supervisor has ended; now no service that starts elsewhere sweeps it
+    wait_until(lambda: all(map(gone, ids)), "the workers are gone")
     assert folder.exists()
+    os.close(held)
     second = start(ready=False, WORKERS=2, PORT=first.port)
-    wait_until(lambda: first.status("/readyz") == 200, "the next one has the port", 60)
+    wait_until(lambda: first.status("/readyz") == 200, "the next one has the port")
 
     assert not folder.exists()
     assert folder_of(second).exists()
@@ -268,7 +292,7 @@ def test_a_worker_that_cannot_be_started_now_is_started_later(start: Start, row:
     wait_until(lambda: "worker 1, could not start: [Errno 24]" in process.log.read_text(), "it has been tried")
     assert process.client.post("/predict", json={"instances": [row]}).status_code == 200
     resource.prlimit(supervisor, resource.RLIMIT_NOFILE, limits)
-    wait_until(lambda: 1 in workers(process), "it has been tried again", 60)
+    wait_until(lambda: 1 in workers(process), "it has been tried again")
 
     assert process.process.poll() is None
 
@@ -279,7 +303,7 @@ def test_it_ends_while_it_starts(start: Start, sent: signal.Signals) -> None:
     wait_until(lambda: len(workers(process)) == 2, "there are workers")
     process.process.send_signal(sent)
 
-    assert process.process.wait(timeout=30) == 0
+    assert process.process.wait(PATIENCE_SECONDS) == 0
     assert "Traceback" not in process.log.read_text()
 
 
@@ -287,13 +311,13 @@ def test_nobody_is_refused_by_a_worker_that_has_not_loaded_yet(start: Start, mod
     """The first that is up says that it is not ready; once one is, nobody comes to the others before they are."""
     elsewhere = models.rename(models.with_name("elsewhere"))
     process = start(ready=False, WORKERS=2)
-    wait_until(lambda: process.status("/healthz") == 200, "it lives", 60)
-    assert httpx.get(f"http://127.0.0.1:{process.port}/readyz").status_code == 503
+    wait_until(lambda: process.status("/healthz") == 200, "it lives")
+    assert get(process, "/readyz").status_code == 503
     elsewhere.rename(models)
-    wait_until(lambda: httpx.get(f"http://127.0.0.1:{process.port}/readyz").status_code == 200, "one is ready", 60)
+    wait_until(lambda: get(process, "/readyz").status_code == 200, "one is ready")
 
     with Clients(process.port, row) as clients:
-        wait_until(lambda: total(scrape(process), "hornpipe_swaps_total") == 2, "both are", 60)
+        wait_until(lambda: total(scrape(process), "hornpipe_swaps_total") == 2, "both are")
         wait_until(lambda: clients.outcomes[200] > 50, "some were answered")
     assert set(clients.outcomes) == {200}
 
@@ -309,7 +333,7 @@ def test_nobody_is_refused_by_a_worker_that_has_not_loaded_yet(start: Start, mod
 def test_a_wrong_setting_ends_it_once(start: Start, settings: dict[str, Any], code: int, message: str) -> None:
     process = start(ready=False, **{"WORKERS": 2} | settings)
 
-    assert process.process.wait(timeout=60) == code
+    assert process.process.wait(PATIENCE_SECONDS) == code
     assert process.log.read_text().count(message) == 1
     assert "Traceback" not in process.log.read_text()
 
@@ -317,7 +341,7 @@ def test_a_wrong_setting_ends_it_once(start: Start, settings: dict[str, Any], co
 def test_a_port_that_is_taken_by_several_or_one_ends_it_with_3(several: Process, start: Start) -> None:
     for count in (2, 1):
         other = start(ready=False, PORT=several.port, WORKERS=count)
-        assert other.process.wait(timeout=60) == 3
+        assert other.process.wait(PATIENCE_SECONDS) == 3
         assert "address already in use" in other.log.read_text()
 
 
@@ -335,13 +359,20 @@ def test_connections_are_spread_over_a_group() -> None:
         each.listen(256)
         each.setblocking(False)
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
-    accepted = [list(taken(each)) for (each,) in group]
+    accepted: list[list[socket.socket]] = [[] for _ in group]
+
+    def all_are_taken() -> bool:
+        """Whoever has connected may come to a line a moment later."""
+        for (each,), some in zip(group, accepted, strict=True):
+            some += taken(each)
+        return sum(map(len, accepted)) == 200
+
+    wait_until(all_are_taken, "everybody is taken")
     with pytest.raises(OSError, match=rf"address \('127.0.0.1', {port}\): address already in use"):
         sockets.bind("127.0.0.1", port, 2)
     for each in (*clients, *(each for (each,) in group), *(each for some in accepted for each in some)):
         each.close()
 
-    assert sum(map(len, accepted)) == 200
     assert min(map(len, accepted)) > 20
 
 
