@@ -24,7 +24,7 @@ from tests.conftest import NAME, Serve, Trained, add_version
 from tests.service.processes.test_workers import workers
 from tests.service.scraped import Samples, parsed, total, value
 from tests.test_server import Start, start
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from training.evaluation.estimation import expectation
 from training.task import TASKS
 
@@ -36,7 +36,8 @@ OFTEN = {"quality_seconds": 0.1}
 def computed(url: str) -> float:
     """When the quality was computed last; 0 while nobody answers."""
     try:
-        return value(parsed(httpx.get(f"{url}/metrics").text), "hornpipe_quality_timestamp_seconds")
+        samples = parsed(httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS).text)
+        return value(samples, "hornpipe_quality_timestamp_seconds")
     except httpx.TransportError:
         return 0.0
 
@@ -105,6 +106,7 @@ def logging(manifest: Manifest, serve: Serve, tmp_path: Path) -> httpx.Client:
 def test_quality_is_what_scikit_learn_makes_of_the_answers(
     logging: httpx.Client, rows: list[dict[str, Any]], manifest: Manifest
 ) -> None:
+    began = time.time()
     late, feedback = ask(logging, rows)
     known = feedback[:500]
     logging.post("/feedback", json=known).raise_for_status()
@@ -115,7 +117,7 @@ def test_quality_is_what_scikit_learn_makes_of_the_answers(
 
     (version,) = found["versions"]
     assert (version["version"], version["labelled_share"]) == (2, 500 / len(rows))
-    assert 0 <= version["label_delay_seconds"] < 60
+    assert 0 <= version["label_delay_seconds"] < time.time() - began
     figures = version["metrics"]
     assert next(iter(figures)) == "roc_auc"
     assert figures.keys() == set(MEASURED["binary"])
@@ -146,22 +148,28 @@ def test_quality_is_what_scikit_learn_makes_of_the_answers(
     assert version["answered"]["rows"] == len(rows)
     assert version["answered"]["estimates"]["roc_auc"] == pytest.approx(figures["roc_auc"]["estimate"], abs=0.02)
     assert "500 of 720 rows predicted in the last 7 days have a label (69%)" in version["summary"]
-    assert [(each["rows"], each["labelled"]) for each in version["days"]] == [(720, 500)]
-    assert version["days"][0]["metrics"] == figures
+    assert [sum(day[each] for day in version["days"]) for each in ("rows", "labelled")] == [720, 500]
+    if began // DAY == time.time() // DAY:  # else there may be two
+        assert [day["metrics"] for day in version["days"]] == [figures]
 
 
 def test_metrics_have_what_was_computed_last(
     logging: httpx.Client, rows: list[dict[str, Any]], manifest: Manifest
 ) -> None:
-    before = scrape(logging)
+    before, began = scrape(logging), time.time()
     _, feedback = ask(logging, rows[:300])
     logging.post("/feedback", json=feedback).raise_for_status()
-    wait_until(lambda: values_of(scrape(logging), "hornpipe_quality", 2), "the quality is there")
-    wait_until(lambda: total(scrape(logging), "hornpipe_quality_estimate_rows") == 300, "all rows are estimated")
+    samples: Samples = {}
 
+    def all_is_computed() -> bool:
+        samples.clear()
+        samples.update(scrape(logging))
+        of = ("hornpipe_quality_rows", "hornpipe_quality_estimate_rows")
+        return [total(samples, each) for each in of] == [300, 300]
+
+    wait_until(all_is_computed, "the quality of all rows is there")
     (version,) = report(logging, 300, 300)["versions"]
 
-    samples = scrape(logging)
     for name, key in {
         "hornpipe_quality": "value",
         "hornpipe_quality_low": "low",
@@ -175,7 +183,7 @@ def test_metrics_have_what_was_computed_last(
         assert values_of(samples, name, 2) == pytest.approx(expected), name
     assert values_of(samples, "hornpipe_quality_estimate", 2) == pytest.approx(version["answered"]["estimates"])
     assert value(samples, "hornpipe_quality_rows", model=NAME, version="2") == 300
-    assert time.time() - 30 < value(samples, "hornpipe_quality_timestamp_seconds") <= time.time()
+    assert began < value(samples, "hornpipe_quality_timestamp_seconds") <= time.time()
     assert values_of(before, "hornpipe_quality", 2) == {}
 
 
@@ -230,22 +238,22 @@ def test_every_worker_tells_the_same_and_one_takes_over(
 ) -> None:
     service = start(WORKERS=2, PREDICTIONS_DIR=tmp_path / "kept", QUALITY_SECONDS=0.2)
     url = f"http://127.0.0.1:{service.port}"
-    wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200, "it serves", 60)
+    wait_until(lambda: service.status("/readyz") == 200, "it serves")
     feedback = []
     for i in range(0, 200, 50):  # each on a connection of its own, to whichever worker
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             feedback += ask(client, rows[i : i + 50])[1]
             client.post("/feedback", json=feedback).raise_for_status()
 
     def realised() -> list[dict[str, float]]:
         found = []
         for _ in range(6):
-            with httpx.Client(base_url=url, timeout=30) as client:
+            with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
                 samples = scrape(client)
                 found.append(values_of(samples, "hornpipe_quality") | {"rows": total(samples, "hornpipe_quality_rows")})
         return found
 
-    wait_until(lambda: all(each["rows"] == 200 for each in realised()), "all have it", 60)
+    wait_until(lambda: all(each["rows"] == 200 for each in realised()), "all have it")
     found = realised()
     assert found == [found[0]] * 6
     assert found[0].keys() >= {"rows", "roc_auc", "calibration_error", "accuracy"}
@@ -253,8 +261,8 @@ def test_every_worker_tells_the_same_and_one_takes_over(
     for worker in workers(service).values():
         os.kill(worker, signal.SIGKILL)
         killed = time.time()
-        wait_until(lambda: computed(url) > killed, "another one computes", 60)  # noqa: B023  # it is called at once
-    assert realised() == found
+        wait_until(lambda: computed(url) > killed, "another one computes")  # noqa: B023  # it is called at once
+    wait_until(lambda: realised() == found, "all tell the same as before")
 
 
 BINARY = BinaryOutput(classes=("late", "on_time"), positive="late", threshold=0.5)  # the positive class first
