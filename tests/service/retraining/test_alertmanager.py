@@ -15,10 +15,10 @@ from service.access import keys
 from tests.conftest import NAME
 from tests.deploy.promtool import needs
 from tests.deploy.test_alertmanager import CONFIG, answers, check
-from tests.service.retraining.test_alerts import Retrained, decisions, path, retrained, table
+from tests.ports import free_port
+from tests.service.retraining.test_alerts import Retrained, decisions, path, put_in_the_way, retrained, table
 from tests.service.scraped import parsed, total
-from tests.test_server import free_port
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 __all__ = ["path", "retrained", "table"]
 
@@ -52,7 +52,7 @@ def alertmanager(folder: Path, jobs: str, key: str) -> Iterator[httpx.Client]:
     with (folder / "alertmanager.log").open("wb") as log:
         process = subprocess.Popen(["prometheus-alertmanager", *options], stdout=log, stderr=log)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
             wait_until(lambda: answers(client), "Alertmanager is ready")
             yield client
     finally:
@@ -89,14 +89,17 @@ def test_what_rings_asks_for_one_job_however_often_it_is_delivered(
         ring(manager)
         wait_until(lambda: table.newest(), "a job is asked for")
         until_more(lambda: delivered(manager), 2, "it rings again and again")
-        job = table.claim("worker", 60.0)
+        job = table.claim("worker", 3600.0)
         assert job is not None
         table.end(job, "succeeded", {"version": 3})
         until_more(lambda: delivered(manager), 2, "it still rings")
 
         assert [each.order.asked_by for each in table.newest()] == ["alertmanager"]
         assert delivered(manager, "alertmanager_notifications_failed_total") == 0
-        assert [action for action, *_ in decisions(models)] == ["asked", "not_asked", "not_asked"]
+        first, *others = decisions(models)
+        assert first[0] == "asked"
+        assert {action for action, *_ in others} == {"not_asked"}
+        assert len(set(others)) == len(others) <= 3  # that it was queued, that it ran if it rang just then, and its end
         assert "job 1 has answered it" in decisions(models)[-1][2]
 
 
@@ -104,8 +107,7 @@ def test_an_alert_is_delivered_once_more_until_the_job_table_can_be_written(
     retrained: Retrained, path: Path, tmp_path: Path, secret: str
 ) -> None:
     client = retrained({"keys_file": tmp_path / "keys.json"}, on_drift=True)
-    path.unlink(missing_ok=True)
-    path.mkdir()
+    put_in_the_way(path)
     with alertmanager(tmp_path, f"{client.base_url}/jobs/alerts", secret) as manager:
         ring(manager)
 
