@@ -13,10 +13,11 @@ from contract.comparison import LARGEST, Comparison, compare
 from contract.manifest import BinaryOutput, MulticlassOutput, RegressionOutput
 from contract.outputs import TensorsOutput
 from contract.signature import TensorSpec
+from service.versions import shadow
 from tests import sums
 from tests.conftest import Serve
 from tests.service.test_metrics import Samples, scrape, value
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 RESULTS = ("agreed", "disagreed", "shed", "failed")
 
@@ -57,7 +58,12 @@ def predict(client: httpx.Client, rows: list[dict[str, float]], **body: object) 
     return [each["value"] for each in answer["predictions"]]
 
 
-def test_a_shadow_is_asked_what_production_is_asked_and_answers_nobody(client: httpx.Client) -> None:
+def test_a_shadow_is_asked_what_production_is_asked_and_answers_nobody(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that has time for it, or where nobody looks whether it has."""
+    monkeypatch.setattr(shadow, "MOST_BUSY", 2.0)
+    monkeypatch.setattr(shadow, "DEADLINE_SECONDS", PATIENCE_SECONDS)
     rows = sums.rows(60, seed=1)
     for i in range(20):
         values = predict(client, rows[3 * i : 3 * i + 3])
