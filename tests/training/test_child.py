@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import PATIENCE_SECONDS
 from training.child import environment
 
 # libgomp says what it has understood when it is loaded; it spins so often before it sleeps.
@@ -14,7 +15,7 @@ ASK = [sys.executable, "-c", "import sklearn.ensemble._hist_gradient_boosting.ut
 def understood(ours: dict[str, str]) -> str:
     others = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     around = environment(others | {"OMP_DISPLAY_ENV": "verbose"} | ours)
-    return subprocess.run(ASK, env=around, capture_output=True, text=True, check=True, timeout=200).stderr
+    return subprocess.run(ASK, env=around, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS).stderr
 
 
 def test_threads_sleep_while_they_wait_unless_somebody_knows_better() -> None:

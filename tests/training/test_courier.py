@@ -2,6 +2,7 @@
 
 import threading
 
+from tests.waiting import PATIENCE_SECONDS
 from training.courier import Courier
 
 
@@ -11,7 +12,7 @@ def test_calls_are_carried_out_in_order_on_another_thread() -> None:
     for i in range(100):
         courier.send(lambda i=i: done.append((i, threading.get_ident())))
 
-    assert courier.close(30)
+    assert courier.close(PATIENCE_SECONDS)
     assert [i for i, _ in done] == list(range(100))
     assert {thread for _, thread in done} != {threading.get_ident()}
 
@@ -25,7 +26,7 @@ def test_after_a_call_that_fails_nothing_more_is_done_and_it_is_told_once() -> N
     courier.send(lambda: {}["second"])
     courier.send(lambda: done.append("after"))
 
-    assert courier.close(30)
+    assert courier.close(PATIENCE_SECONDS)
     assert done == ["before"]
     assert [str(each) for each in failures] == ["'first'"]
 
@@ -37,4 +38,4 @@ def test_nobody_waits_longer_than_they_want() -> None:
 
     assert not courier.close(0.01)
     forever.set()
-    assert courier.close(30)
+    assert courier.close(PATIENCE_SECONDS)
