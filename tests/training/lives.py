@@ -28,21 +28,26 @@ from training import fit
 from training.errors import Interrupted
 from training.loop.run import Run
 
+HELD_AT = 1000  # of some 1,200 steps
+
 
 class Shout(small.Heard):
-    """Says when training has begun."""
+    """Says when training has begun, and waits near its end until the gate is closed: a signal that comes late, since
+    whoever sends it was held up, finds it alive."""
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: int, gate: int | None) -> None:
         super().__init__()
-        self._pipe = pipe
+        self._pipe, self._gate = pipe, gate
 
     def on_steps(self, count: int, loss: float) -> None:
         super().on_steps(count, loss)
         if len(self.steps) == 2:
             os.write(self._pipe, b"begun\n")
+        if self._gate is not None and len(self.steps) > 2 and sum(self.steps) >= HELD_AT:
+            os.read(self._gate, 1)
 
 
-def live(folder: Path, pipe: int, checkpoint_seconds: float) -> None:
+def live(folder: Path, pipe: int, gate: int | None, checkpoint_seconds: float) -> None:
     """The whole of one process; raises Interrupted."""
     config = small.settings(
         epochs=12,
@@ -58,7 +63,7 @@ def live(folder: Path, pipe: int, checkpoint_seconds: float) -> None:
     data = small.prepared(count=6400, block=1700)
     model = small.network(dropout=0.2, normalised=True)
     with Run.open(folder, config) as run:
-        outcome = fit.fit(model, data, config, run, Shout(pipe))
+        outcome = fit.fit(model, data, config, run, Shout(pipe, gate))
     arrays = {f"w{i}": value for i, value in enumerate(model.get_weights())}
     np.savez(folder / "end.npz", record=np.array(without_clock(outcome.record)), **arrays)
 
@@ -95,10 +100,13 @@ class Moment:
 def life(folder: Path, signal_number: int, moment: Moment | None, checkpoint_seconds: float) -> Ending:
     """One process, and the signal."""
     reader, writer = os.pipe()
+    gate, gatekeeper = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os._exit(_to_the_end(folder, writer, checkpoint_seconds))
+        os.close(gatekeeper)
+        os._exit(_to_the_end(folder, writer, None if moment is None else gate, checkpoint_seconds))
     os.close(writer)
+    os.close(gate)
     before = 0.0
     if moment is not None:
         if moment.begun:
@@ -106,18 +114,21 @@ def life(folder: Path, signal_number: int, moment: Moment | None, checkpoint_sec
         time.sleep(moment.seconds)  # a random moment is one of the clock
         before = usage(pid).cpu
         os.kill(pid, signal_number)
+    os.close(gatekeeper)
     _, status, used = os.wait4(pid, 0)
     seconds = used.ru_utime + used.ru_stime - before
     with os.fdopen(reader) as said:
         return Ending(os.waitstatus_to_exitcode(status), seconds, said.read().removeprefix("begun\n"))
 
 
-def _to_the_end(folder: Path, pipe: int, checkpoint_seconds: float) -> int:
+def _to_the_end(folder: Path, pipe: int, gate: int | None, checkpoint_seconds: float) -> int:
     try:
-        live(folder, pipe, checkpoint_seconds)
+        live(folder, pipe, gate, checkpoint_seconds)
     except Interrupted as interrupted:
         os.write(pipe, str(interrupted).encode())
         return 3
+    except KeyboardInterrupt:  # before training listens to signals: not into the loop that this is a fork of
+        return 128 + signal.SIGINT
     except Exception:
         os.write(pipe, traceback.format_exc().encode())
         return 1
