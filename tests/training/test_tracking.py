@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from contract import bundle
 from tests.ports import free_port
 from tests.training import small
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from training import pipeline, tracking
 from training.diagnosis.signals import Evaluation, Record
 from training.errors import Interrupted, TrainingError
@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_costs_the_pictures_and_not_the_run(
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    (told,) = [each.getMessage() for each in caplog.records]
+    (told,) = [each.getMessage() for each in caplog.records if each.name == "hornpipe.tracking"]
     assert told.startswith("TensorBoard is not told any more")
     assert "File too large" in told
 
@@ -136,6 +136,7 @@ def test_training_goes_on_without_the_server_and_says_so_once(
 ) -> None:
     monkeypatch.setenv(tracking.MLFLOW_URI, f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(tracking, "PATIENCE", PATIENCE_SECONDS)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     with caplog.at_level(logging.WARNING, "hornpipe"), tracking.mlflow_run(CONFIG, tmp_path) as tracked:
         assert tracked is not None
@@ -198,7 +199,8 @@ def client(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_run_that_ends_badly_says_why_and_is_the_same_one_when_continued(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "SHORT_PATIENCE", 60.0)
+    monkeypatch.setattr(tracking, "SHORT_PATIENCE", PATIENCE_SECONDS)
+    monkeypatch.setattr(tracking, "PATIENCE", PATIENCE_SECONDS)
     config = small.settings(class_weights={"y$s, é": 2.0, "no": 1.0})
     with pytest.raises(Interrupted), tracking.mlflow_run(config, tmp_path):
         raise Interrupted("stopped")
@@ -217,7 +219,10 @@ def test_a_run_that_ends_badly_says_why_and_is_the_same_one_when_continued(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # the server alone takes half a minute on a busy machine
-def test_a_run_that_the_server_does_not_have_any_more_is_begun_anew_there(client: Any, tmp_path: Path) -> None:
+def test_a_run_that_the_server_does_not_have_any_more_is_begun_anew_there(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "PATIENCE", PATIENCE_SECONDS)
     ids = []
     for _ in range(2):
         with pytest.raises(ValueError, match="x"), tracking.mlflow_run(CONFIG, tmp_path):
