@@ -328,7 +328,7 @@ def test_what_learnt_from_shuffled_labels_is_refused_and_not_promoted(
     folder = tmp_path / "shuffled"
     folder.mkdir()
     random = np.random.default_rng(0)
-    for path in some_flights.glob("*.parquet"):
+    for path in sorted(some_flights.glob("*.parquet")):
         month = pq.read_table(path)
         if path.stem < "2013-09":  # those from September on are the test rows
             at = month.column_names.index("outcome")
