@@ -12,7 +12,7 @@ from contract.job import Job, Order
 from contract.jobs import Jobs, opened
 from contract.proof import verify_everywhere
 from tests.training.test_tracking import write_config, write_shop
-from tests.training.working import SECONDS, ended, hurry, sound, working
+from tests.training.working import SECONDS, ended, hurry, sound, undisturbed, working
 from tests.waiting import wait_until
 from training.worker import Places
 
@@ -61,6 +61,11 @@ def order(tmp_path: Path) -> Order:
         why="",
         most_attempts=5,
     )
+
+
+@pytest.fixture(autouse=True)
+def no_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed(monkeypatch)
 
 
 def put_back(jobs: Jobs, number: int, attempt: int) -> Job:

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import shutil
 import signal
 import sqlite3
@@ -18,23 +17,39 @@ from contract import bundle
 from contract.job import Job, Order
 from contract.jobs import MOST_LINES, Jobs, opened
 from tests.training.test_tracking import write_config, write_shop
-from tests.training.working import SECONDS, ended, hurry, start_worker, stop, trainers, working
+from tests.training.working import (
+    SECONDS,
+    ended,
+    hurry,
+    kill_workers_of,
+    start_worker,
+    stop,
+    trainers,
+    undisturbed,
+    working,
+)
 from tests.waiting import wait_until
 from training.worker import Places
 
+# Under a limit that TensorFlow alone goes beyond; so that libraries of numbers do not, they begin no threads.
+LITTLE_MEMORY = ("env", "OPENBLAS_NUM_THREADS=1", "sh", "-c", 'ulimit -v 600000 && exec "$@"', "sh")
+
 EVIL = """
 import os, signal, subprocess, sys, time
+from pathlib import Path
 import numpy as np
 
 def abort(inputs):
-    subprocess.Popen(["sleep", "1000"])  # holds our pipes, and our memory
+    subprocess.Popen(["tail", "-f", __file__])  # holds our pipes, and our memory
     for _ in range(20_000):
         print("x" * 5000)
     os.abort()
 
 def hog(inputs):
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
-    time.sleep(15)
+    print("busy")
+    while not Path(__file__).with_name("enough").exists():
+        time.sleep(0.1)
     for each in busy:
         each.kill()
     raise ValueError("had enough")
@@ -42,6 +57,13 @@ def hog(inputs):
 def devour(inputs):
     np.ones(1 << 50)
 """
+
+
+@pytest.fixture(autouse=True)
+def no_disturbance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    undisturbed(monkeypatch)
+    yield
+    kill_workers_of(tmp_path)
 
 
 @pytest.fixture
@@ -79,12 +101,15 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def training_process(jobs: Jobs, number: int, attempt: int) -> int:
     """The process of this attempt of a job that a worker of this process minds."""
 
+    found: list[int] = []
+
     def there() -> list[int]:
         job = jobs.get(number)
-        return trainers(os.getpid()) if (job.state, job.attempts) == ("running", attempt) else []
+        found[:] = trainers(os.getpid()) if (job.state, job.attempts) == ("running", attempt) else []
+        return found
 
     wait_until(there, f"attempt {attempt} of job {number} runs", seconds=SECONDS)
-    return there()[0]
+    return found[0]
 
 
 def at_rest(jobs: Jobs, number: int, attempt: int) -> Job:
@@ -102,7 +127,7 @@ def test_a_job_that_dies_at_every_attempt_lets_the_others_pass_and_ends(
     strange = jobs.ask(order("strange"))
     with closing(sqlite3.connect(places.jobs)) as file, file:  # as a newer Hornpipe asks
         file.execute("UPDATE job SET wish = json_insert(wish, '$.gpus', 8)")
-    poisoned = jobs.ask(order("poisoned"))
+    poisoned = jobs.ask(order("poisoned", "training.epochs=100000", "training.patience=100000"))
     with working(places):
         for attempt in (1, 2):
             os.kill(training_process(jobs, poisoned.id, attempt), signal.SIGKILL)
@@ -125,16 +150,15 @@ def test_a_process_that_may_have_no_memory_says_so_and_its_worker_lives(
     places: Places, jobs: Jobs, order: Callable[..., Order]
 ) -> None:
     hungry = jobs.ask(order("hungry", most_attempts=2))
-    with working(places):
-        for attempt in (1, 2):
-            pid = training_process(jobs, hungry.id, attempt)
-            resource.prlimit(pid, resource.RLIMIT_AS, (600 << 20, 600 << 20))  # TensorFlow alone takes more
-            if attempt == 1:
-                assert "there was not enough memory" in (at_rest(jobs, hungry.id, 1).error or "")
-                hurry(places)
-        failed = ended(jobs, hungry.id)
-        other = jobs.ask(order("other", "training.epoks=1"))
-        assert ended(jobs, other.id).state == "failed"
+    worker = start_worker(places, *LITTLE_MEMORY)
+    wait_until(lambda: jobs.get(hungry.id).error, "the first attempt is over", seconds=SECONDS)
+    assert "there was not enough memory" in (jobs.get(hungry.id).error or "")
+    hurry(places)
+    failed = ended(jobs, hungry.id)
+    other = jobs.ask(order("other", "training.epoks=1"))
+    assert ended(jobs, other.id).state == "failed"
+    assert worker.poll() is None
+    stop(worker)
 
     assert (failed.state, failed.attempts) == ("failed", 2)
     assert "there was not enough memory" in (failed.error or "")
@@ -145,34 +169,38 @@ def test_a_process_that_may_have_no_memory_says_so_and_its_worker_lives(
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("evil")
 def test_what_a_job_starts_prints_or_takes_does_not_stop_its_worker(
-    places: Places, jobs: Jobs, order: Callable[..., Order]
+    places: Places, jobs: Jobs, order: Callable[..., Order], tmp_path: Path
 ) -> None:
-    lease = 6.0
-    with working(places, lease) as first, working(places, lease) as second:
+    with working(places) as first, working(places) as second:
         aborts = jobs.ask(order("aborts", builder="abort", most_attempts=1))
         crashed = ended(jobs, aborts.id)
         assert (crashed.state, crashed.attempts) == ("failed", 1)
         assert "the training process crashed (SIGABRT)" in (crashed.error or "")
         assert 1000 < len(jobs.lines(aborts.id)) <= MOST_LINES
-        assert not any("sleep" in command for command in commands())
+        wait_until(lambda: not tails_of(tmp_path / "evil.py"), "what it has started is gone too")
 
         devours = jobs.ask(order("devours", builder="devour", most_attempts=1))
         assert (ended(jobs, devours.id).error or "").startswith("there was not enough memory")
 
         hogs = jobs.ask(order("hogs", builder="hog"))
+        wait_until(lambda: any(line.text == "busy" for line in jobs.lines(hogs.id)), "all processors are taken")
+        for _ in range(3):
+            until = jobs.get(hogs.id).lease_until
+            wait_until(lambda until=until: jobs.get(hogs.id).lease_until > until, "its worker is heard of")
+        (tmp_path / "enough").touch()
         hogged = ended(jobs, hogs.id)
         assert (hogged.state, hogged.attempts) == ("failed", 1)  # nobody took it over meanwhile
         assert "had enough" in (hogged.error or "")
         assert first.name != second.name
 
 
-def commands() -> list[str]:
-    """Of all processes that our children have left."""
+def tails_of(path: Path) -> list[bytes]:
+    """The commands of all processes that read on and on in a file."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return [command for command in found if command.startswith("sleep 1000")]
+            found.append(process.read_bytes())
+    return [command for command in found if command.startswith(b"tail") and os.fsencode(path) in command]
 
 
 @pytest.mark.slow

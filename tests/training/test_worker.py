@@ -11,7 +11,7 @@ from contract.job import Order
 from contract.jobs import Jobs, opened
 from contract.proof import verify_everywhere
 from tests.training.test_tracking import write_config, write_shop
-from tests.training.working import SECONDS, ended, trainers, working
+from tests.training.working import SECONDS, ended, trainers, undisturbed, working
 from tests.waiting import wait_until
 from training.worker import Places
 
@@ -47,7 +47,7 @@ def test_jobs_that_cannot_be_done_fail_with_a_reason_and_the_next_is_done(
     missing = jobs.ask(order("missing", "data.path=/nowhere/at/all.csv"))
     sound = jobs.ask(order())
     seen = set()
-    with working(places):
+    with working(places, lease=1.0):  # so that the table is told four times a second
         wait_until(lambda: seen.add(jobs.get(sound.id).progress.stage) or jobs.get(sound.id).ended_at, "done", SECONDS)
     done = jobs.get(sound.id)
 
@@ -80,8 +80,9 @@ def one_class_of(path: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_who_takes_a_job_back_is_obeyed_and_a_killed_process_is_tried_again(
-    places: Places, jobs: Jobs, order: Callable[..., Order]
+    places: Places, jobs: Jobs, order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    undisturbed(monkeypatch)
     long = jobs.ask(order("long", "training.epochs=100000", "training.patience=100000"))
     with working(places, lease=2.0):
         wait_until(lambda: jobs.get(long.id).progress.epoch, "it trains", seconds=SECONDS)
@@ -107,7 +108,7 @@ def test_who_takes_a_job_back_is_obeyed_and_a_killed_process_is_tried_again(
 def test_a_worker_that_is_stopped_gives_its_job_to_the_next(
     places: Places, jobs: Jobs, order: Callable[..., Order]
 ) -> None:
-    asked = jobs.ask(order("shop", "training.epochs=3000", "training.patience=3000", most_attempts=1))
+    asked = jobs.ask(order("shop", "training.epochs=100000", "training.patience=100000", most_attempts=1))
     with working(places):
         wait_until(lambda: (jobs.get(asked.id).progress.epoch or 0) > 1, "it trains", seconds=SECONDS)
     back = jobs.get(asked.id)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from contract.job import Job
@@ -20,6 +21,13 @@ from training.worker import Places, Worker
 
 SECONDS = 400
 LEASE = 2.0
+
+
+def undisturbed(patch: pytest.MonkeyPatch) -> None:
+    """For workers in this process: what failed rests until somebody hurries it, however long the machine stands still,
+    and nobody is taken for killed by the kernel since it has killed another process of the machine."""
+    patch.setattr("contract.jobs.FIRST_PAUSE", 3600.0)
+    patch.setattr("training.child._VMSTAT", Path("/nowhere"))
 
 
 @contextmanager
@@ -69,6 +77,23 @@ def start_worker(places: Places, *before: str) -> "subprocess.Popen[bytes]":
     command += ["--models", str(places.models), "--runs", str(places.runs)]
     with (places.jobs.parent / "workers.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def send(worker: int, number: signal.Signals) -> None:
+    """A signal to all of its processes, to itself first: from then on it starts no others."""
+    os.kill(worker, number)
+    for pid in descendants(worker):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def kill_workers_of(folder: Path) -> None:
+    """Those that a test has left whose job table is in this folder. Other tests may have workers that are to live."""
+    for pid in children(os.getpid()):
+        command = _command(pid)
+        if b"hornpipe\0worker" in command and os.fsencode(f"{folder}/") in command:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def cut_power(worker: "subprocess.Popen[bytes]") -> None:
