@@ -21,11 +21,12 @@ from tests.circle.traffic import Traffic
 from tests.conftest import NAME, Trained, add_version
 from tests.test_server import Process
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 # More than the test lasts: it is not to go on before it has gone back.
 POLICY = Promotion(policy="canary", steps=[5.0, 25.0, 100.0], min_requests=1_000_000, min_minutes=0.0)
-WITHIN_SECONDS = 10.0
+# Ten seconds of its share: a machine that stands still delays the answers as it delays who looks at them.
+MOST_AFTERWARDS = 50
 
 
 class Bad(NamedTuple):
@@ -83,8 +84,7 @@ def test_what_goes_bad_after_the_gate_is_taken_back(
         introduced = introduction.introduce(models, NAME, version, by="job 1")
         assert introduced.did == "canary"
         stages.wait(lambda: routing.read(models, NAME).canary is None, "it has been taken back", 180)
-        later = traffic.versions()[1] + 300
-        stages.wait(lambda: traffic.versions()[1] > later, "version 1 goes on", 60)
+        stages.wait(lambda: traffic.versions(traffic.came(version)[-1])[1] >= 300, "version 1 goes on alone", 60)
     back = routing.history(models, NAME)[-1]
 
     assert traffic.failures() == []
@@ -92,8 +92,7 @@ def test_what_goes_bad_after_the_gate_is_taken_back(
     answers, moment = traffic.came(version), back.at.timestamp()
     evident = answers[min(bad.enough, len(answers)) - 1]
     print(f"first answer {moment - answers[0]:.1f} s, evidence {moment - evident:.1f} s before: {back.why}")
-    assert moment - evident < WITHIN_SECONDS
-    assert answers[-1] < traffic.came(1)[-200]
+    assert len([each for each in answers if each > evident]) < MOST_AFTERWARDS
     assert routing.read(models, NAME) == routing.Routing(production=1)
 
 

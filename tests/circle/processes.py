@@ -88,7 +88,7 @@ def serving(places: Places, **settings: object) -> Iterator[Process]:
     given = {"WORKERS": WORKERS, "POLL_SECONDS": POLL_SECONDS, "JOBS_FILE": places.jobs, "STATE_DIR": places.state}
     service = Process(places.models, places.folder / "service.log", **given, **settings)
     try:
-        wait_until(lambda: service.status("/readyz") == 200, "the service is ready", 60)
+        wait_until(service.ready, "the service is ready")
         yield service
     finally:
         service.client.close()
@@ -141,7 +141,7 @@ def ended(process: "subprocess.Popen[bytes]") -> None:
     """Asked to, or killed."""
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(20)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

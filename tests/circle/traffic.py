@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import httpx
 
+from tests.waiting import PATIENCE_SECONDS
+
 CLIENTS = 4
 # Between an answer and the next request of a client: a hundred requests a second in all, a thousand flights.
 PAUSE_SECONDS = 0.035
@@ -60,7 +62,7 @@ class Traffic:
         return Counter(a.version for a in list(self.answers) if a.version is not None and a.at > since)
 
     def _ask(self) -> None:
-        with httpx.Client(timeout=30, headers={"content-type": "application/json"}) as client:
+        with httpx.Client(timeout=PATIENCE_SECONDS, headers={"content-type": "application/json"}) as client:
             while not self._stop.wait(PAUSE_SECONDS):
                 with self._lock:
                     body = next(self._bodies)
