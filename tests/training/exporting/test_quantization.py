@@ -22,6 +22,7 @@ from training.progress import TrainingProgress
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_version_gets_other_variants_and_keeps_its_weights(
     trained: Trained, models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def mobile(folder: Path) -> tuple[keras.Model, Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_keras_application_as_a_file(mobile: tuple[keras.Model, Path], tmp_path: Path) -> None:
     model, path = mobile
     made = imported(path, tmp_path)
@@ -130,6 +131,7 @@ def test_a_keras_application_as_a_file(mobile: tuple[keras.Model, Path], tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_keras_application_as_a_folder(folder: Path, tmp_path: Path) -> None:
     model = keras.applications.MobileNetV3Small((64, 64, 3), alpha=0.75, weights=None, classes=7)
     model.export(folder / "v3", verbose=False)
@@ -488,6 +490,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_kill_leaves_nothing_that_serves(mobile: tuple[keras.Model, Path], tmp_path: Path) -> None:
     """All forms are there, and nothing is published yet."""
     arguments = ["import", str(mobile[1]), "--name", "model", "--models", str(tmp_path)]
