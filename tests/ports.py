@@ -9,7 +9,6 @@ import socket
 LOWEST, EACH, WORKERS = 12_000, 2_000, 10
 
 _turns = itertools.count(os.getpid())
-_held: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -31,5 +30,5 @@ def _is_held(port: int) -> bool:
         return False
     # Bound alone, so that nobody had it; shared from now on.
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _held.append(held)
+    held.detach()  # until this process ends
     return True
