@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,10 +112,23 @@ def test_the_same_version_gives_the_same_bytes_on_a_machine_with_other_settings(
     assert (tmp_path / "there.html").read_text("utf-8") == report.render(trained.bundle.manifest, results)
 
 
+def seconds(work: Callable[[], object]) -> float:
+    """What it takes of a processor that adds up 17 million squares in a second: this one may be slower, or shared by
+    others. Of this thread alone, and the least of several times, which was disturbed least."""
+    return least(work, 2) / (least(lambda: sum(i * i for i in range(1_700_000)), 5) * 10)
+
+
+def least(work: Callable[[], object], times: int) -> float:
+    def once() -> float:
+        started = time.thread_time()
+        work()
+        return time.thread_time() - started
+
+    return min(once() for _ in range(times))
+
+
 def test_it_is_drawn_within_four_seconds(manifest: Manifest, results: Results) -> None:
-    started = time.process_time()
-    report.render(manifest, results)
-    assert time.process_time() - started < 4
+    assert seconds(lambda: report.render(manifest, results)) < 4
 
 
 def test_what_people_read_first_is_the_verdict(manifest: Manifest, results: Results) -> None:
@@ -199,13 +213,11 @@ def test_two_hundred_classes_and_five_hundred_features_stay_readable(manifest: M
     )
     importance = tuple(Importance(feature=f"f{i}", drop=METRIC) for i in range(500))
     many = many.model_copy(update={"features": features, "importance": importance})
-    started = time.process_time()
     html = report.render(manifest, many)
-    took = time.process_time() - started
     document = Document(html)
 
     assert document.problems == []
-    assert took < 8
+    assert seconds(lambda: report.render(manifest, many)) < 8
     assert len(html) < 2_000_000
     assert "the 30 of 200 classes that are most often mistaken" in document.text
     assert "The 30 of 200 classes with the lowest F1" in document.text
