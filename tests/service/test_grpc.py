@@ -455,9 +455,10 @@ class TestWorkers:
             calls: list[None] = []
             wait_until(both, "both workers answer")
             counted = f'route="grpc/ModelInfer",outcome="ok",le="+Inf"}} {len(calls)}'
-            metrics = f"http://127.0.0.1:{http}/metrics"
-            counts = lambda: httpx.get(metrics, timeout=PATIENCE_SECONDS).text  # noqa: E731
-            wait_until(lambda: counted in counts(), "all are counted, which is once they are answered")
+            with httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=PATIENCE_SECONDS) as client:
+                wait_until(lambda: listens(client), "the other port, which the supervisor opens, is open as well")
+                counts = lambda: client.get("/metrics").text  # noqa: E731
+                wait_until(lambda: counted in counts(), "all are counted, which is once they are answered")
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_SECONDS) == 0
 
@@ -475,6 +476,13 @@ def spawned(models: Path, **environment: str) -> Iterator["subprocess.Popen[byte
             yield process
         finally:
             process.kill()
+
+
+def listens(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def serve_here(models: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
