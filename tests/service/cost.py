@@ -7,8 +7,8 @@ ROUNDS = 30
 
 
 def cost(call: Callable[[], object], number: int) -> float:
-    """Of one call, in hundreds of calls of a function that does nothing, which are about three microseconds where this
-    was written. Of each the fastest of 30 rounds of so many calls, that take turns."""
+    """Of one call, in hundreds of calls of a function that does nothing, which take a few microseconds. Of each
+    the fastest of 30 rounds of so many calls, that take turns."""
     both = [(timeit(call, number=number), timeit(_hundred, number=number)) for _ in range(ROUNDS)]
     ours, plain = map(min, zip(*both, strict=True))
     return ours / plain

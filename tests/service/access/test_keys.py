@@ -129,7 +129,7 @@ def test_what_keys_cost(file: Path) -> None:
     made = keys.add(file, "a", ("predict",), requests_per_second=1e6).encode()
     found = Keys(keys.read(file))
 
-    assert cost(lambda: found.find(made), 500) < 3
+    assert cost(lambda: found.find(made), 500) < 2
 
 
 def test_both_headers_on_every_path(serve: Serve, file: Path, row: Row) -> None:

@@ -182,8 +182,8 @@ def test_what_a_line_costs_whoever_is_answered() -> None:
     def note() -> None:
         all_of_them.note(asked, "5f3a-1", 200, "m/1", failed=False)
 
-    assert cost(lambda: off.wants("5f3a-1"), 500) < 0.3
-    assert cost(note, MOST_WAITING // (ROUNDS + 1)) < 6  # of which none is dropped
+    assert cost(lambda: off.wants("5f3a-1"), 500) < 0.2
+    assert cost(note, MOST_WAITING // (ROUNDS + 1)) < 4  # of which none is dropped
 
 
 @pytest.mark.parametrize("wrong", [b"", b"00", b"00-xyz-1-01", b"00-" + b"g" * 31 + b"\n-1-01", b"a-b-c-d"])
