@@ -46,7 +46,7 @@ class Traffic:
             thread.join()
 
     def ask_for(self, bodies: Sequence[bytes]) -> None:
-        """From the next request on."""
+        """From the next request on; nothing, where there are none."""
         with self._lock:
             self._bodies = itertools.cycle(bodies)
 
@@ -65,8 +65,9 @@ class Traffic:
         with httpx.Client(timeout=PATIENCE_SECONDS, headers={"content-type": "application/json"}) as client:
             while not self._stop.wait(PAUSE_SECONDS):
                 with self._lock:
-                    body = next(self._bodies)
-                self.answers.append(self._answer(client, body))
+                    body = next(self._bodies, None)
+                if body is not None:
+                    self.answers.append(self._answer(client, body))
 
     def _answer(self, client: httpx.Client, body: bytes) -> Answer:
         try:
