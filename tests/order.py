@@ -31,7 +31,6 @@ LONGEST = (
     "deploy/test_dashboards.py",
     "test_server.py",
     "training/test_report.py",
-    "training/loop/test_devices.py",
     "training/loop/test_run.py",
     "service/protocols/test_openinference.py",
     "service/test_registry_folder.py",

@@ -251,6 +251,7 @@ def test_a_port_that_is_taken(models: Path) -> None:
     assert "--port PORT takes another port" in served.stderr
 
 
+@pytest.mark.slow
 def test_train_promotes_what_it_made_and_a_wrong_config_starts_nothing(some_flights: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     folders = ["--models", models, "--runs", tmp_path / "runs"]

@@ -156,6 +156,7 @@ HALF = (
 )
 
 
+@pytest.mark.slow
 def test_requests_that_do_not_come_are_given_up_and_nobody_waits_for_that(
     start: Start, sound: bytes, stack: ExitStack
 ) -> None:
@@ -191,6 +192,7 @@ def test_drops_that_go_on_for_ever_are_given_up_too(start: Start, stack: ExitSta
     assert received.startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 def test_who_asks_and_does_not_read_is_served_no_more_and_cut_off(
     start: Start,
     row: Row,
@@ -226,6 +228,7 @@ def test_who_asks_and_does_not_read_is_served_no_more_and_cut_off(
     assert process.client.post("/predict", content=many).status_code == 200
 
 
+@pytest.mark.slow
 def test_who_leaves_in_the_middle_costs_nothing(start: Start, row: Row, sound: bytes) -> None:
     process = start()
     many = post(json.dumps({"instances": [row] * 1000, "model": NAME}).encode())
@@ -248,6 +251,7 @@ def test_who_leaves_in_the_middle_costs_nothing(start: Start, row: Row, sound: b
     assert queued(process) == {0.0}
 
 
+@pytest.mark.slow
 def test_half_sent_bodies_use_up_their_own_budget_and_no_more(
     start: Start,
     sound: bytes,

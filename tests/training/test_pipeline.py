@@ -71,6 +71,7 @@ def ask(client: httpx.Client, name: str, row: dict[str, object]) -> dict[str, An
     return client.post("/predict", json=body).raise_for_status().json()["predictions"][0]
 
 
+@pytest.mark.slow
 def test_a_number_to_estimate(models: Path, serve: Serve, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rooms, area = random.integers(1, 6, 800), random.uniform(20, 200, 800)

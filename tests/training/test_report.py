@@ -203,6 +203,7 @@ def test_names_are_harmless_and_shown_as_they_are(manifest: Manifest) -> None:
     assert "&lt;script&gt;alert…" in drawn
 
 
+@pytest.mark.slow
 def test_two_hundred_classes_and_five_hundred_features_stay_readable(manifest: Manifest, results: Results) -> None:
     manifest, many = classified(manifest, tuple(f"class {i}" for i in range(200)))
     features = tuple(

@@ -39,6 +39,7 @@ def order(tmp_path: Path) -> Callable[..., Order]:
     return make
 
 
+@pytest.mark.slow
 def test_jobs_that_cannot_be_done_fail_with_a_reason_and_the_next_is_done(
     places: Places, jobs: Jobs, order: Callable[..., Order]
 ) -> None:

@@ -63,6 +63,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("task", WEIGHTS)
+@pytest.mark.slow
 def test_two_devices_train_the_weights_of_one(both: Path, task: str) -> None:
     one, two = np.load(both / task / "1.npz"), np.load(both / task / "2.npz")
 
