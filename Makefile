@@ -10,7 +10,7 @@ help:            ## this list
 demo: .venv/ready  ## prepare, train, serve on 127.0.0.1:8000 and ask
 	$(BIN)/python -m examples.flights demo
 
-test: .venv/ready  ## the tests that take no minute each
+test: .venv/ready  ## the tests that take no quarter of a minute each
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 slow: .venv/ready  ## the others: twenty kills of one run, adversarial training, data larger than memory
