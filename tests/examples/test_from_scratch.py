@@ -284,6 +284,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout, folder
 
 
+@pytest.mark.slow
 def test_the_command_draws_all_curves(output: tuple[str, Path]) -> None:
     text, folder = output
     names = set(re.findall(r">([a-z ]+)</text>", (folder / "curves.svg").read_text()))

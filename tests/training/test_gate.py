@@ -317,6 +317,7 @@ def test_an_interval_is_widened_as_bonferroni_has_it() -> None:
     assert (wide.low, wide.high) == pytest.approx((1 - 2.807, 1 + 2.807), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_what_learnt_from_shuffled_labels_is_refused_and_not_promoted(
     models: Path,
     some_flights: Path,

@@ -44,7 +44,8 @@ def assert_same_end(folder: Path, expected: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(weights, expected[name], err_msg=name)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.timeout(900))])
+@pytest.mark.slow
 def test_a_killed_run_ends_like_one_never_killed(
     lives: Lives, never_killed: dict[str, np.ndarray], tmp_path: Path, kills: int
 ) -> None:
