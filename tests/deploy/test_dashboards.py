@@ -30,8 +30,6 @@ from tests.deploy.prometheus import RULES, Prometheus, needs_prometheus
 from tests.test_server import Process
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
-# The first that asks for them starts Prometheus, TensorFlow and two services, perhaps after training.
-
 BOARDS = boards()
 QUERIES = [query for board in BOARDS.values() for query in queries(board)]
 PROVISIONED = Path("deploy/grafana/provisioning")
